@@ -1,0 +1,66 @@
+# Copyright (c) 2026 saasops.runbook contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a verb is going to do, before it does it."""
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Action:
+    """One act: its kind ("dump", "rename"), its object, why, and the numbers that were measured.
+
+    measured is shown and never hashed: rows and bytes change every second.
+    """
+
+    kind: str
+    object: str
+    reason: str
+    measured: Mapping[str, object] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, object]:
+        return {"kind": self.kind, "object": self.object, "reason": self.reason, "measured": dict(self.measured)}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An ordered list of actions, ceilings that bound them, and remarks that hinder nothing."""
+
+    verb: str
+    actions: tuple[Action, ...]
+    ceilings: Mapping[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        return not self.actions
+
+    def envelope(self) -> str:
+        """SHA-256 (hex) over kinds, objects and ceilings: what an approval speaks of."""
+        agreed = {
+            "verb": self.verb,
+            "actions": sorted({(a.kind, a.object) for a in self.actions}),
+            "ceilings": dict(sorted(self.ceilings.items())),
+        }
+        return hashlib.sha256(json.dumps(agreed, sort_keys=True).encode()).hexdigest()
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "verb": self.verb,
+            "actions": [a.as_dict() for a in self.actions],
+            "ceilings": dict(self.ceilings),
+            "warnings": list(self.warnings),
+            "envelope": self.envelope(),
+        }
+
+
+def describe(actions: Sequence[Action]) -> list[str]:
+    """One line an action, as a person reads it in a diff or a check mode report."""
+    lines = []
+    for action in actions:
+        numbers = ", ".join(f"{key} {value}" for key, value in action.measured.items())
+        lines.append(f"{action.kind} {action.object}: {action.reason}" + (f" ({numbers})" if numbers else ""))
+    return lines

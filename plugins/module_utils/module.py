@@ -1,0 +1,84 @@
+# Copyright (c) 2026 saasops.runbook contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The boundary of our modules: one error type, one result.
+
+Private to this collection: not an interface for others.
+"""
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Plan, describe
+
+
+@dataclass
+class Result:
+    """What a module returns: the plan it had, whether it changed anything, the evidence, and a sentence."""
+
+    plan: Plan | None = None
+    changed: bool = False
+    message: str = ""
+    evidence: dict[str, object] = field(default_factory=dict)
+    before: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every execute() is given beside its parameters.
+
+    now is a POSIX time in seconds, taken once. progress(line) shows one line to the operator.
+    warn(line) appears as an Ansible warning.
+    """
+
+    check_mode: bool
+    now: float
+    progress: Callable[[str], None]
+    warn: Callable[[str], None]
+
+
+def _progress_writer(path: str | None) -> Callable[[str], None]:
+    """Append whole lines to a small file that the admission plugin reads while the module runs."""
+
+    def write(line: str) -> None:
+        if path:
+            with open(path, "a", encoding="utf-8") as stream:
+                stream.write(line.replace("\n", " ") + "\n")
+
+    return write
+
+
+def run_module(
+    spec: Mapping[str, object],
+    execute: Callable[[dict[str, object], Context], Result],
+    **constraints: object,
+) -> None:
+    """Parse, execute, and turn an OpsError into fail_json(msg, code, cause, remedy): the only place that does."""
+    module = AnsibleModule(argument_spec=dict(spec), supports_check_mode=True, **constraints)
+    params = dict(module.params)
+    context = Context(
+        check_mode=bool(module.check_mode),
+        now=time.time(),
+        progress=_progress_writer(params.pop("progress_file", None)),
+        warn=module.warn,
+    )
+    try:
+        result = execute(params, context)
+    except OpsError as error:
+        module.fail_json(
+            msg=error.message, code=error.code, cause=error.cause, remedy=error.remedy, details=error.details
+        )
+        return
+    answer: dict[str, object] = {"changed": result.changed, "msg": result.message}
+    answer.update(result.evidence)
+    if result.plan is not None:
+        answer["plan"] = result.plan.as_dict()
+        for line in result.plan.warnings:
+            module.warn(line)
+        if module._diff:
+            after = describe(result.plan.actions)
+            answer["diff"] = {"before": "\n".join(result.before) + "\n", "after": "\n".join(after) + "\n"}
+    module.exit_json(**answer)

@@ -1,0 +1,139 @@
+# Copyright (c) 2026 saasops.runbook contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a server is reached: the shared argument spec, the environment of client tools, the password file."""
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+CONNECTION_SPEC: dict[str, dict[str, object]] = {
+    "login_host": {"type": "str", "default": ""},
+    "login_unix_socket": {"type": "str", "default": ""},
+    "login_port": {"type": "int", "default": 5432},
+    "login_user": {"type": "str", "default": ""},
+    "login_password": {"type": "str", "no_log": True},
+    "login_service": {"type": "str", "default": ""},
+    "login_ssl_mode": {
+        "type": "str",
+        "default": "prefer",
+        "choices": ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"],
+    },
+    "login_ca_cert": {"type": "path"},
+    "maintenance_database": {"type": "str", "default": "postgres"},
+    "client_bin": {"type": "path"},
+    "session": {"type": "str", "default": "auto", "choices": ["auto", "psycopg", "psql"]},
+    "transport": {"type": "str", "default": "local", "choices": ["local", "docker"]},
+    "container": {"type": "str", "default": ""},
+    "container_user": {"type": "str", "default": ""},
+    "connect_timeout": {"type": "int", "default": 10},
+}
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Where and as whom to log in. An empty field leaves the choice to libpq (environment, .pgpass, peer)."""
+
+    host: str = ""
+    port: int = 5432
+    user: str = ""
+    password: str | None = None
+    database: str = "postgres"
+    maintenance_database: str = "postgres"
+    service: str = ""
+    ssl_mode: str = "prefer"
+    ca_cert: str = ""
+    connect_timeout: int = 10
+    application_name: str = "saasops"
+
+    def to(self, database: str) -> Connection:
+        """The same server, another database."""
+        return replace(self, database=database)
+
+    def named(self, application_name: str) -> Connection:
+        """The same, under another application_name (at most 63 bytes): our mark on backends and processes."""
+        return replace(self, application_name=application_name)
+
+    def __repr__(self) -> str:  # a traceback must not show the password
+        return f"Connection(host={self.host!r}, port={self.port}, user={self.user!r}, database={self.database!r})"
+
+    def libpq(self) -> dict[str, str]:
+        """Keywords for libpq, without the password and the database's name."""
+        keywords = {"connect_timeout": str(self.connect_timeout), "application_name": self.application_name}
+        if self.service:
+            keywords["service"] = self.service
+            return keywords
+        keywords["port"] = str(self.port)
+        keywords["sslmode"] = self.ssl_mode
+        if self.host:
+            keywords["host"] = self.host
+        if self.user:
+            keywords["user"] = self.user
+        if self.ca_cert:
+            keywords["sslrootcert"] = self.ca_cert
+        return keywords
+
+    def environment(self) -> dict[str, str]:
+        """PG* variables for a client tool, without the password; the database's name included.
+
+        The name travels as PGDATABASE, never in argv, where a tool would parse '=' or '://' in it.
+        """
+        names = {
+            "host": "PGHOST",
+            "port": "PGPORT",
+            "user": "PGUSER",
+            "sslmode": "PGSSLMODE",
+            "sslrootcert": "PGSSLROOTCERT",
+            "service": "PGSERVICE",
+            "connect_timeout": "PGCONNECT_TIMEOUT",
+            "application_name": "PGAPPNAME",
+        }
+        return {names[key]: value for key, value in self.libpq().items()} | {"PGDATABASE": self.database}
+
+
+def from_params(params: Mapping[str, object], database: str | None = None) -> Connection:
+    """A Connection from module parameters that follow CONNECTION_SPEC."""
+    maintenance = str(params.get("maintenance_database") or "postgres")
+    password = params.get("login_password")
+    return Connection(
+        host=str(params.get("login_unix_socket") or params.get("login_host") or ""),
+        port=int(str(params.get("login_port") or 5432)),
+        user=str(params.get("login_user") or ""),
+        password=None if password is None else str(password),
+        database=database or maintenance,
+        maintenance_database=maintenance,
+        service=str(params.get("login_service") or ""),
+        ssl_mode=str(params.get("login_ssl_mode") or "prefer"),
+        ca_cert=str(params.get("login_ca_cert") or ""),
+        connect_timeout=int(str(params.get("connect_timeout") or 10)),
+    )
+
+
+def passfile_line(password: str) -> str:
+    """One .pgpass line that matches every server: the file lives only as long as the tool that reads it."""
+    return "*:*:*:*:" + password.replace("\\", "\\\\").replace(":", "\\:") + "\n"
+
+
+@contextmanager
+def local_environment(connection: Connection) -> Iterator[dict[str, str]]:
+    """A complete environment for a client tool on this machine.
+
+    The password lies in a file of mode 0600 that is removed at the end; a killed process leaves it in a
+    folder of mode 0700 under /dev/shm where there is one, so that it does not reach a disk.
+    """
+    environment = {**os.environ, **connection.environment(), "LC_ALL": "C"}
+    environment.pop("PGPASSWORD", None)
+    if connection.password is None:
+        if "PGPASSWORD" in os.environ:
+            environment["PGPASSWORD"] = os.environ["PGPASSWORD"]
+        yield environment
+        return
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="saasops-pass-", dir=memory) as folder:
+        path = os.path.join(folder, "pgpass")
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
+            stream.write(passfile_line(connection.password))
+        environment["PGPASSFILE"] = path
+        yield environment

@@ -1,0 +1,98 @@
+# Copyright (c) 2026 saasops.runbook contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The contract of a transport: run argv and handle files where the database's client tools live."""
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import IO, Protocol
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A finished process: exit code, and its output in full."""
+
+    code: int
+    stdout: bytes
+    stderr: bytes
+
+
+@dataclass(frozen=True)
+class FileFact:
+    """A file as the far side sees it: path relative to the folder asked for, bytes, SHA-256 (hex)."""
+
+    name: str
+    length: int
+    sha256: str
+
+
+class Process(Protocol):
+    """A running process with pipes; stderr is drained in the background."""
+
+    stdin: IO[bytes] | None
+    stdout: IO[bytes] | None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code; raises subprocess.TimeoutExpired."""
+
+    def stderr_text(self) -> str:
+        """What the process wrote to stderr so far (the last 64 KiB)."""
+
+    def kill(self) -> None:
+        """End the process and what it started, here and on the far side; safe when it is gone."""
+
+
+class Transport(Protocol):
+    """Everything is argv, never a shell string built from values. env adds to the far side's environment.
+
+    Nothing secret may be put into argv or env: passwords go through secret_file.
+    Errors are OpsError: tool_missing, transport_failed, staging_full.
+    """
+
+    name: str
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
+        timeout: float | None = None,
+    ) -> Completed:
+        """Run to the end. A non-zero exit is returned, not raised."""
+
+    def start(
+        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, stdin: bool = False, stdout: bool = True
+    ) -> Process:
+        """Start with pipes; never with a terminal."""
+
+    def secret_file(self, content: str) -> AbstractContextManager[str]:
+        """A file of mode 0600 on the far side for as long as the context lasts; gives its path."""
+
+    def make_folder(self, path: str) -> None:
+        """Create a folder of mode 0700 (parents must exist); raises staging_exists when it is there."""
+
+    def remove_tree(self, path: str) -> None:
+        """Remove a folder and all in it; no error when it is gone."""
+
+    def file_facts(self, folder: str) -> list[FileFact]:
+        """Length and SHA-256 of every file below folder, computed on the far side, sorted by name."""
+
+    def read_file(self, path: str) -> AbstractContextManager[Iterator[bytes]]:
+        """A file's bytes as chunks; raises transport_failed when the stream ends early or the far side fails."""
+
+    def write_file(self, path: str, chunks: Iterable[bytes]) -> FileFact:
+        """Write a file whole and durable; the fact is computed on the far side after the write."""
+
+    def free_bytes(self, path: str) -> int:
+        """Bytes free for this user on the volume of path (or of its nearest existing parent)."""
+
+    def same_volume(self, one: str, other: str) -> bool:
+        """True when both paths lie on one file system."""
+
+    def find_marked(self, mark: str) -> list[int]:
+        """Process ids on the far side whose environment holds PGAPPNAME=mark (all marks that start with it)."""
+
+    def end(self, pids: Sequence[int]) -> None:
+        """SIGTERM, and after 2 seconds SIGKILL."""
