@@ -9,26 +9,33 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+# One dict option, so that a role hands the inventory's connection on whole.
 CONNECTION_SPEC: dict[str, dict[str, object]] = {
-    "login_host": {"type": "str", "default": ""},
-    "login_unix_socket": {"type": "str", "default": ""},
-    "login_port": {"type": "int", "default": 5432},
-    "login_user": {"type": "str", "default": ""},
-    "login_password": {"type": "str", "no_log": True},
-    "login_service": {"type": "str", "default": ""},
-    "login_ssl_mode": {
-        "type": "str",
-        "default": "prefer",
-        "choices": ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"],
+    "connection": {
+        "type": "dict",
+        "default": {},
+        "options": {
+            "host": {"type": "str", "default": ""},
+            "port": {"type": "int", "default": 5432},
+            "unix_socket": {"type": "str", "default": ""},
+            "user": {"type": "str", "default": ""},
+            "password": {"type": "str", "no_log": True},
+            "service": {"type": "str", "default": ""},
+            "ssl_mode": {
+                "type": "str",
+                "default": "prefer",
+                "choices": ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"],
+            },
+            "ca_cert": {"type": "path"},
+            "maintenance_database": {"type": "str", "default": "postgres"},
+            "client_bin": {"type": "path"},
+            "session": {"type": "str", "default": "auto", "choices": ["auto", "psycopg", "psql"]},
+            "transport": {"type": "str", "default": "local", "choices": ["local", "docker"]},
+            "container": {"type": "str", "default": ""},
+            "container_user": {"type": "str", "default": ""},
+            "connect_timeout": {"type": "int", "default": 10},
+        },
     },
-    "login_ca_cert": {"type": "path"},
-    "maintenance_database": {"type": "str", "default": "postgres"},
-    "client_bin": {"type": "path"},
-    "session": {"type": "str", "default": "auto", "choices": ["auto", "psycopg", "psql"]},
-    "transport": {"type": "str", "default": "local", "choices": ["local", "docker"]},
-    "container": {"type": "str", "default": ""},
-    "container_user": {"type": "str", "default": ""},
-    "connect_timeout": {"type": "int", "default": 10},
 }
 
 
@@ -94,19 +101,19 @@ class Connection:
 
 
 def from_params(params: Mapping[str, object], database: str | None = None) -> Connection:
-    """A Connection from module parameters that follow CONNECTION_SPEC."""
+    """A Connection from the suboptions of the option connection (CONNECTION_SPEC)."""
     maintenance = str(params.get("maintenance_database") or "postgres")
-    password = params.get("login_password")
+    password = params.get("password")
     return Connection(
-        host=str(params.get("login_unix_socket") or params.get("login_host") or ""),
-        port=int(str(params.get("login_port") or 5432)),
-        user=str(params.get("login_user") or ""),
+        host=str(params.get("unix_socket") or params.get("host") or ""),
+        port=int(str(params.get("port") or 5432)),
+        user=str(params.get("user") or ""),
         password=None if password is None else str(password),
         database=database or maintenance,
         maintenance_database=maintenance,
-        service=str(params.get("login_service") or ""),
-        ssl_mode=str(params.get("login_ssl_mode") or "prefer"),
-        ca_cert=str(params.get("login_ca_cert") or ""),
+        service=str(params.get("service") or ""),
+        ssl_mode=str(params.get("ssl_mode") or "prefer"),
+        ca_cert=str(params.get("ca_cert") or ""),
         connect_timeout=int(str(params.get("connect_timeout") or 10)),
     )
 
