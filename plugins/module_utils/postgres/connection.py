@@ -1,12 +1,9 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a server is reached: the shared argument spec, the environment of client tools, the password file."""
+"""How a server is reached: the shared argument spec, the environment of client tools."""
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 # One dict option, so that a role hands the inventory's connection on whole.
@@ -121,26 +118,3 @@ def from_params(params: Mapping[str, object], database: str | None = None) -> Co
 def passfile_line(password: str) -> str:
     """One .pgpass line that matches every server: the file lives only as long as the tool that reads it."""
     return "*:*:*:*:" + password.replace("\\", "\\\\").replace(":", "\\:") + "\n"
-
-
-@contextmanager
-def local_environment(connection: Connection) -> Iterator[dict[str, str]]:
-    """A complete environment for a client tool on this machine.
-
-    The password lies in a file of mode 0600 that is removed at the end; a killed process leaves it in a
-    folder of mode 0700 under /dev/shm where there is one, so that it does not reach a disk.
-    """
-    environment = {**os.environ, **connection.environment(), "LC_ALL": "C"}
-    environment.pop("PGPASSWORD", None)
-    if connection.password is None:
-        if "PGPASSWORD" in os.environ:
-            environment["PGPASSWORD"] = os.environ["PGPASSWORD"]
-        yield environment
-        return
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="saasops-pass-", dir=memory) as folder:
-        path = os.path.join(folder, "pgpass")
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
-            stream.write(passfile_line(connection.password))
-        environment["PGPASSFILE"] = path
-        yield environment

@@ -1,0 +1,237 @@
+# Copyright (c) 2026 saasops.runbook contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Client tools and files on the machine where the module runs."""
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import IO
+
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
+from ansible_collections.saasops.runbook.plugins.module_utils.transport.base import Completed, FileFact, Process
+
+CHUNK = 1 << 20
+_STDERR_KEPT = 64 * 1024
+
+
+def _tool_missing(program: str) -> OpsError:
+    return OpsError(
+        "tool_missing",
+        f"The program {program} was not found.",
+        "Install the PostgreSQL client package of the server's major version, or set connection.client_bin.",
+        {"program": program},
+    )
+
+
+class LocalProcess:
+    """A child process in a session of its own, so that killing it reaches what it started.
+
+    The child dies with us too (PR_SET_PDEATHSIG where Linux has it is not used: it follows the thread,
+    not the process); what survives a SIGKILL of the module is found by its mark (find_marked).
+    """
+
+    def __init__(self, argv: Sequence[str], env: Mapping[str, str], stdin: bool, stdout: bool) -> None:
+        try:
+            self._child = subprocess.Popen(
+                list(argv),
+                env=dict(env),
+                stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if stdout else subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        except FileNotFoundError as error:
+            raise _tool_missing(argv[0]) from error
+        except PermissionError as error:
+            raise OpsError(
+                "tool_missing", f"The program {argv[0]} may not be run.", "Check its mode and owner.", {"program": argv[0]}
+            ) from error
+        self._kept = bytearray()
+        self._drain = threading.Thread(target=self._read_stderr, daemon=True)
+        self._drain.start()
+
+    def _read_stderr(self) -> None:
+        stream = self._child.stderr
+        if stream is None:
+            return
+        with stream:
+            for chunk in iter(lambda: stream.read1(8192), b""):  # type: ignore[attr-defined]
+                self._kept += chunk
+                del self._kept[:-_STDERR_KEPT]
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
+    def stdin(self) -> IO[bytes] | None:
+        return self._child.stdin
+
+    @property
+    def stdout(self) -> IO[bytes] | None:
+        return self._child.stdout
+
+    def poll(self) -> int | None:
+        """The exit code, or None while it runs."""
+        return self._child.poll()
+
+    def wait(self, timeout: float | None = None) -> int:
+        code = self._child.wait(timeout)
+        self._drain.join(5)
+        return code
+
+    def stderr_text(self) -> str:
+        return bytes(self._kept).decode("utf-8", "replace")
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._child.pid, signal.SIGTERM)
+        try:
+            self._child.wait(2)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._child.pid, signal.SIGKILL)
+            self._child.wait()
+        for stream in (self._child.stdin, self._child.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+
+
+class LocalTransport:
+    """See transport.base.Transport."""
+
+    name = "local"
+
+    def _env(self, env: Mapping[str, str] | None) -> dict[str, str]:
+        return {**os.environ, "LC_ALL": "C", **(env or {})}
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
+        timeout: float | None = None,
+    ) -> Completed:
+        try:
+            done = subprocess.run(
+                list(argv), env=self._env(env), input=stdin, capture_output=True, timeout=timeout, check=False
+            )
+        except FileNotFoundError as error:
+            raise _tool_missing(argv[0]) from error
+        return Completed(done.returncode, done.stdout, done.stderr)
+
+    def start(
+        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, stdin: bool = False, stdout: bool = True
+    ) -> Process:
+        return LocalProcess(argv, self._env(env), stdin, stdout)
+
+    @contextlib.contextmanager
+    def secret_file(self, content: str) -> Iterator[str]:
+        # memory where there is some: a killed process must not leave a secret on a disk
+        memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+        with tempfile.TemporaryDirectory(prefix="saasops-pass-", dir=memory) as folder:
+            path = os.path.join(folder, "pgpass")
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
+                stream.write(content)
+            yield path
+
+    def make_folder(self, path: str) -> None:
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError as error:
+            raise OpsError("staging_exists", f"The folder {path} exists already.", "Remove it or choose another one.") from error
+        except OSError as error:
+            raise _file_error(error, path) from error
+
+    def remove_tree(self, path: str) -> None:
+        shutil.rmtree(path, ignore_errors=True)
+
+    def file_facts(self, folder: str) -> list[FileFact]:
+        paths = sorted(
+            os.path.relpath(os.path.join(where, name), folder) for where, _folders, names in os.walk(folder) for name in names
+        )
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            return list(pool.map(lambda name: _fact(os.path.join(folder, name), name), paths))
+
+    @contextlib.contextmanager
+    def read_file(self, path: str) -> Iterator[Iterator[bytes]]:
+        try:
+            stream = open(path, "rb", buffering=0)
+        except OSError as error:
+            raise _file_error(error, path) from error
+        with stream:
+            yield iter(lambda: stream.read(CHUNK), b"")
+
+    def write_file(self, path: str, chunks: Iterable[bytes]) -> FileFact:
+        checksum, length = hashlib.sha256(), 0
+        try:
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb", buffering=0) as stream:
+                for chunk in chunks:
+                    view = memoryview(chunk)
+                    while view:
+                        view = view[stream.write(view) :]
+                    checksum.update(chunk)
+                    length += len(chunk)
+        except OSError as error:
+            raise _file_error(error, path) from error
+        return FileFact(os.path.basename(path), length, checksum.hexdigest())
+
+    def free_bytes(self, path: str) -> int:
+        while not os.path.exists(path):
+            path = os.path.dirname(path) or "/"
+        facts = os.statvfs(path)
+        return facts.f_bavail * facts.f_frsize
+
+    def same_volume(self, one: str, other: str) -> bool:
+        return os.stat(one).st_dev == os.stat(other).st_dev
+
+    def find_marked(self, mark: str) -> list[int]:
+        wanted = b"PGAPPNAME=" + mark.encode()
+        found = []
+        for entry in os.listdir("/proc") if os.path.isdir("/proc") else []:
+            if not entry.isdigit() or int(entry) == os.getpid():
+                continue
+            with contextlib.suppress(OSError):
+                with open(f"/proc/{entry}/environ", "rb") as stream:
+                    if any(item.startswith(wanted) for item in stream.read().split(b"\0")):
+                        found.append(int(entry))
+        return sorted(found)
+
+    def end(self, pids: Sequence[int]) -> None:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            left = [pid for pid in pids if os.path.exists(f"/proc/{pid}")]
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, number)
+            deadline = time.monotonic() + 2
+            while any(os.path.exists(f"/proc/{pid}") for pid in left) and time.monotonic() < deadline:
+                time.sleep(0.05)
+
+
+def _fact(path: str, name: str) -> FileFact:
+    checksum, length = hashlib.sha256(), 0
+    with open(path, "rb", buffering=0) as stream:
+        for chunk in iter(lambda: stream.read(CHUNK), b""):
+            checksum.update(chunk)
+            length += len(chunk)
+    return FileFact(name, length, checksum.hexdigest())
+
+
+def _file_error(error: OSError, path: str) -> OpsError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return OpsError("staging_full", f"The volume of {path} is full.", "Free space there, or name another staging path.")
+    return OpsError(
+        "staging_unusable", f"{path} cannot be used: {error.strerror}.", "Check that the folder exists, its owner and mode."
+    )
