@@ -6,6 +6,7 @@ Private to this collection: not an interface for others.
 """
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -51,6 +52,15 @@ def _progress_writer(path: str | None) -> Callable[[str], None]:
     return write
 
 
+def _end_orderly(number: int, _frame: object) -> None:
+    # SIGTERM and SIGHUP would skip every finally: what a module opened would stay open
+    raise OpsError(
+        "interrupted",
+        f"The module received {signal.Signals(number).name} and stopped.",
+        "What it had begun was put back; run the verb again.",
+    )
+
+
 def run_module(
     spec: Mapping[str, object],
     execute: Callable[[dict[str, object], Context], Result],
@@ -65,6 +75,8 @@ def run_module(
         progress=_progress_writer(params.pop("progress_file", None)),
         warn=module.warn,
     )
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, _end_orderly)
     try:
         result = execute(params, context)
     except OpsError as error:

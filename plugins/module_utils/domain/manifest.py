@@ -54,7 +54,10 @@ class Contents:
 
 @dataclass(frozen=True)
 class Manifest:
-    """manifest.json of one complete set. Times are POSIX seconds, sizes bytes."""
+    """manifest.json of one complete set. Times are POSIX seconds, sizes bytes.
+
+    key is the idempotency key of the act that made it: the same key again makes no second set.
+    """
 
     system: str
     set_id: str
@@ -77,6 +80,7 @@ class Manifest:
     globals: Mapping[str, Json]
     proof: Mapping[str, Json]
     secrets: tuple[str, ...] = ()
+    key: str = ""
 
     @property
     def version(self) -> int:
@@ -132,6 +136,7 @@ def render_manifest(manifest: Manifest) -> bytes:
         "globals": dict(manifest.globals),
         "proof": dict(manifest.proof),
         "secrets": list(manifest.secrets),
+        "key": manifest.key,
     }
     body["seal"] = _seal(body)
     return json.dumps(body, indent=1, sort_keys=True, ensure_ascii=True).encode() + b"\n"
@@ -193,6 +198,7 @@ def parse_manifest(data: bytes, set_id: str, system: str | None) -> Manifest:
             globals=dict(body["globals"]),
             proof=dict(body["proof"]),
             secrets=tuple(str(item) for item in body.get("secrets", [])),
+            key=str(body.get("key", "")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(set_id, f"lacks a field or has a wrong one ({error})") from error

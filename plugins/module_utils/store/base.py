@@ -3,7 +3,7 @@
 """The contract of an object store. posix.py and s3.py keep it; one test suite holds both."""
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -56,7 +56,7 @@ class Store(Protocol):
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; one that is gone already is no error."""
 
-    def sweep(self, prefix: str, older_than: float) -> list[str]:
+    def sweep(self, prefix: str, older_than: float) -> Sequence[str]:
         """Remove what an interrupted put left (temporary files, unfinished multipart uploads) and name it.
 
         older_than is a POSIX time: what is younger may belong to a running writer and stays.

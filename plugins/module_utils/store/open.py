@@ -1,0 +1,62 @@
+# Copyright (c) 2026 saasops.runbook contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which store an inventory names: the shared argument spec and the table of implementations."""
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
+from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Store
+from ansible_collections.saasops.runbook.plugins.module_utils.store.posix import PosixStore
+
+# One dict option, so that a role hands the inventory's store on whole.
+STORE_SPEC: dict[str, dict[str, object]] = {
+    "store": {
+        "type": "dict",
+        "required": True,
+        "options": {
+            "type": {"type": "str", "default": "posix", "choices": ["posix", "s3"]},
+            "path": {"type": "path"},
+            "create": {"type": "bool", "default": False},
+            "bucket": {"type": "str"},
+            "prefix": {"type": "str", "default": ""},
+            "endpoint_url": {"type": "str"},
+            "region": {"type": "str"},
+            "access_key": {"type": "str", "no_log": True},
+            "secret_key": {"type": "str", "no_log": True},
+            "session_token": {"type": "str", "no_log": True},
+            "profile": {"type": "str"},
+            "ca_bundle": {"type": "path"},
+            "path_style": {"type": "bool"},
+            "connect_timeout": {"type": "int", "default": 10},
+            "read_timeout": {"type": "int", "default": 60},
+            "retries": {"type": "int", "default": 5},
+        },
+        "required_if": [("type", "posix", ["path"]), ("type", "s3", ["bucket"])],
+        "required_together": [("access_key", "secret_key")],
+    },
+}
+
+
+def _posix(params: Mapping[str, object]) -> Store:
+    path = str(params.get("path") or "")
+    if not path.startswith("/"):
+        raise OpsError(
+            "store_missing",
+            f"The backup store's path {path!r} is not an absolute path.",
+            "Set the store's suboption path to a folder on the host, from the root on.",
+        )
+    return PosixStore(path, create=bool(params.get("create")))
+
+
+STORES: dict[str, Callable[[Mapping[str, object]], Store]] = {
+    "posix": _posix,
+}
+
+
+def open_store(params: Mapping[str, object]) -> Store:
+    """The store that the suboptions of the option store (STORE_SPEC) name; nothing is contacted yet.
+
+    Raises OpsError store_missing (no usable address).
+    """
+    return STORES[str(params.get("type") or "posix")](params)

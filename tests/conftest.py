@@ -1,0 +1,51 @@
+# Copyright (c) 2026 saasops.runbook contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Servers for the tests, started when the first test asks for one and ended with the session."""
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+
+from ansible_collections.saasops.runbook.tests.lab import postgres
+from ansible_collections.saasops.runbook.tests.lab.binaries import VERSIONS
+
+_names = itertools.count(1)
+
+# data of the copies that tests get, in megabytes
+DEMO_MEGABYTES = 5
+
+
+@pytest.fixture(scope="session")
+def server15() -> Iterator[postgres.Server]:
+    with postgres.running(15) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def server17() -> Iterator[postgres.Server]:
+    with postgres.running(17) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def server18() -> Iterator[postgres.Server]:
+    with postgres.running(18) as server:
+        yield server
+
+
+@pytest.fixture(scope="session", params=VERSIONS, ids=[f"pg{version}" for version in VERSIONS])
+def server(request: pytest.FixtureRequest) -> postgres.Server:
+    """Each supported server in turn; `parametrize("server", [18], indirect=True)` asks for one alone."""
+    found: postgres.Server = request.getfixturevalue(f"server{request.param}")
+    return found
+
+
+@pytest.fixture
+def database(server: postgres.Server) -> Iterator[str]:
+    """The name of a new empty database on `server`, dropped afterwards."""
+    name = f"test_{next(_names)}"
+    server.createdb(name)
+    yield name
+    server.dropdb(name)

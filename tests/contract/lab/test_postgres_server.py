@@ -1,0 +1,155 @@
+# Copyright (c) 2026 saasops.runbook contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
+from ansible_collections.saasops.runbook.tests.lab import disk, postgres, processes, scratch
+
+
+def test_a_server_of_each_version_answers_with_its_own_version(server: postgres.Server) -> None:
+    assert int(server.psql("SHOW server_version_num")) // 10000 == server.version
+
+
+def test_the_tools_are_of_the_servers_version(server: postgres.Server) -> None:
+    assert f"(PostgreSQL) {server.version}." in server.tool("pg_dump", "--version")
+
+
+def test_the_server_does_not_run_as_root(server: postgres.Server) -> None:
+    assert (Path("/proc") / str(server.pid)).stat().st_uid != 0
+
+
+def test_a_wrong_password_is_refused_over_tcp_and_socket(server: postgres.Server) -> None:
+    for socket in (False, True):
+        with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
+            psycopg2.connect(server.dsn(password="wrong", socket=socket))
+
+
+def test_the_socket_and_tcp_reach_the_same_server(server: postgres.Server) -> None:
+    answers = set()
+    for socket in (False, True):
+        with psycopg2.connect(server.dsn(socket=socket)) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT pg_postmaster_start_time()::text")
+            row = cursor.fetchone()
+            assert row is not None
+            answers.add(row[0])
+    assert len(answers) == 1
+
+
+def test_committed_rows_survive_a_kill_of_the_whole_server() -> None:
+    with postgres.running(18) as server:
+        server.psql("CREATE TABLE kept AS SELECT 42 AS answer")
+        server.kill()
+        assert not server.is_running
+        server.start()
+        assert server.psql("SELECT answer FROM kept") == "42"
+
+
+def test_a_password_with_every_awkward_character_works_and_is_not_in_the_log() -> None:
+    password = "a:b\\c'd\"e f%$é"
+    with postgres.running(18, password=password) as server:
+        assert server.psql("SELECT 1") == "1"
+        with server.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        assert password not in server.log.read_text(encoding="utf-8")
+
+
+def test_settings_go_over_the_labs_own() -> None:
+    with postgres.running(18, settings={"max_connections": "7", "application_name": "it's"}) as server:
+        assert server.psql("SHOW max_connections") == "7"
+
+
+def test_a_durable_server_syncs_and_the_others_do_not() -> None:
+    with postgres.running(18, durable=True) as server:
+        assert server.psql("SHOW fsync") == "on"
+    with postgres.running(18) as server:
+        assert server.psql("SHOW fsync") == "off"
+
+
+def test_a_failing_statement_is_an_error_with_the_servers_words(server: postgres.Server) -> None:
+    with pytest.raises(OpsError, match="division by zero") as refused:
+        server.psql("SELECT 1; SELECT 1/0; SELECT 2")
+    assert refused.value.code == "tool_failed"
+
+
+def test_a_server_that_cannot_start_says_why() -> None:
+    with pytest.raises(OpsError, match="no_such_setting") as refused, postgres.running(
+        18, settings={"no_such_setting": "1"}
+    ):
+        pass
+    assert refused.value.code == "server_start_failed"
+
+
+def test_nothing_is_left_after_a_server() -> None:
+    with postgres.running(18) as server:
+        folder, pid = server.folder, server.pid
+        name = processes.identity(pid)
+    assert not folder.exists()
+    assert not processes.alive(name)
+
+
+def test_the_next_start_ends_what_a_killed_process_left() -> None:
+    program = (
+        "import time\n"
+        "from ansible_collections.saasops.runbook.tests.lab import postgres\n"
+        "with postgres.running(18) as server:\n"
+        "    print(server.pid, server.folder, flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        pid, folder = owner.stdout.readline().split()
+        left = processes.identity(int(pid))
+        owner.kill()
+    assert processes.alive(left)
+    scratch.sweep()
+    assert not processes.alive(left)
+    assert not Path(folder).exists()
+
+
+def test_ctrl_c_stops_the_server_and_removes_it() -> None:
+    program = (
+        "import time\n"
+        "from ansible_collections.saasops.runbook.tests.lab import postgres\n"
+        "with postgres.running(18) as server:\n"
+        "    print(server.pid, server.folder, flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as owner:
+        assert owner.stdout is not None
+        pid, folder = owner.stdout.readline().split()
+        left = processes.identity(int(pid))
+        owner.send_signal(2)
+        owner.wait(10)
+    assert not processes.alive(left)
+    assert not Path(folder).exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_data_on_a_small_disk_fills_up_and_the_server_recovers() -> None:
+    with disk.small(64) as folder, postgres.running(
+        18, data=folder / "data", settings={"max_wal_size": "32MB", "min_wal_size": "32MB"}
+    ) as server:
+        with pytest.raises(OpsError, match="No space left on device|server closed the connection"):
+            server.psql("CREATE TABLE much AS SELECT repeat(md5(g::text), 30) FROM generate_series(1, 100000) g")
+        disk.grow(folder, 256)
+        if not server.is_running:
+            server.start()
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            try:
+                assert server.psql("SELECT 1") == "1"
+                break
+            except OpsError:
+                time.sleep(0.1)
+        assert server.psql("SELECT to_regclass('much') IS NULL") == "t"
