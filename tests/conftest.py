@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ansible_collections.saasops.runbook.tests.lab import postgres
+from ansible_collections.saasops.runbook.tests.lab import demo, postgres, s3
 from ansible_collections.saasops.runbook.tests.lab.binaries import VERSIONS
 
 _names = itertools.count(1)
@@ -49,3 +49,29 @@ def database(server: postgres.Server) -> Iterator[str]:
     server.createdb(name)
     yield name
     server.dropdb(name)
+
+
+@pytest.fixture(scope="session")
+def _demo_templates() -> dict[int, str]:
+    return {}
+
+
+@pytest.fixture
+def demo_database(server: postgres.Server, _demo_templates: dict[int, str]) -> Iterator[str]:
+    """The name of a small `demo` system of its own on `server`, settings and ACL included, dropped afterwards."""
+    if server.version not in _demo_templates:
+        demo.create(server, "demo_template", parameters=demo.Parameters(DEMO_MEGABYTES))
+        _demo_templates[server.version] = "demo_template"
+    name = f"demo_{next(_names)}"
+    server.createdb(name, template=_demo_templates[server.version])
+    # CREATE DATABASE ... TEMPLATE copies neither ACL nor settings
+    demo.apply_database_settings(server, name)
+    yield name
+    server.dropdb(name)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[s3.Server]:
+    """A real S3 server with one bucket-creating key pair."""
+    with s3.running() as server:
+        yield server

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Lay the collection's files out as ansible_collections/saasops/runbook.
@@ -7,6 +6,7 @@ ansible-test, mypy and Python imports all need that path, and ansible-test refus
 Copies what git tracks or would track, only where it changed, and removes what is gone, so that a
 second call costs milliseconds.
 """
+
 from __future__ import annotations
 
 import argparse

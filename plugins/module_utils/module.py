@@ -4,6 +4,7 @@
 
 Private to this collection: not an interface for others.
 """
+
 from __future__ import annotations
 
 import signal
@@ -12,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Plan, describe
 

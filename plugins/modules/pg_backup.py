@@ -64,7 +64,7 @@ options:
   level:
     description: Compression level of zstd, 1 (fast) to 19.
     type: int
-    default: 1
+    default: 2
   max_age:
     description:
       - Change nothing when a complete set of the same database and kind is younger than this, for instance V(6h).
@@ -177,7 +177,7 @@ SPEC = {
     "jobs": {"type": "int", "default": 0},
     "fingerprint": {"type": "str", "choices": ["counts", "hashes"], "default": "counts"},
     "codec": {"type": "str", "choices": ["zstd", "none"], "default": "zstd"},
-    "level": {"type": "int", "default": 1},
+    "level": {"type": "int", "default": 2},
     "max_age": {"type": "str"},
     "key": {"type": "str", "default": "", "no_log": False},
     "accept_secrets": {"type": "bool", "default": False, "no_log": False},

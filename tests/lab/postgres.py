@@ -341,4 +341,4 @@ def _run_as(command: list[str], owner: pwd.struct_passwd) -> None:
         extra_groups=[] if root else None,
     )
     if done.returncode != 0:
-        raise OpsError("tool_failed", f"{command[0]} exited {done.returncode}: {done.stderr.strip()}", "Read it.")
+        raise OpsError("tool_failed", f"{command[0]} exited {done.returncode}: {done.stderr.strip()}", "See its message.")

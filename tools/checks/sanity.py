@@ -52,6 +52,21 @@ def prepare(environment: Environment) -> dict[str, str]:
     return {"HOME": str(home), "PATH": f"{environment.folder / 'bin'}:{target_pythons()}:/usr/sbin:/usr/bin:/sbin:/bin"}
 
 
+def own_repository(copy: Path) -> None:
+    """Make the copy a repository of its own.
+
+    ansible-test looks for .git upwards and asks git for the files; below the checkout it would find that one, in
+    which this copy is ignored, and test nothing.
+    """
+    if shutil.which("git") and not (copy / ".git").exists():
+        subprocess.run(["git", "init", "--quiet", str(copy)], check=True)
+
+
+def nothing_tested(log: str) -> bool:
+    """Whether ansible-test looked at no file at all, which it calls a success."""
+    return "All targets skipped" in log
+
+
 def write_pip_configuration(environment: Environment, path: Path) -> None:
     """Give ansible-test's pip the caller's settings and the checkout's cache."""
     listing = subprocess.run(
@@ -76,7 +91,9 @@ def target_pythons() -> Path:
     link = folder / f"python{TARGET_PYTHON}"
     python = find_python((TARGET_PYTHON,))
     if python is None:
-        raise CheckError(f"The import test of managed hosts needs Python {TARGET_PYTHON}: pyenv install {TARGET_PYTHON}")
+        raise CheckError(
+            f"The import test of managed hosts needs Python {TARGET_PYTHON}: pyenv install {TARGET_PYTHON}"
+        )
     if not link.is_symlink() or link.resolve() != python.resolve():
         link.unlink(missing_ok=True)
         link.symlink_to(python)

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a backup is going to do, and when it refuses."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -81,7 +82,7 @@ def _refusals(situation: Situation, need: int, accept_secrets: bool) -> list[Ops
         found.append(
             OpsError(
                 "disk_too_small",
-                f"The staging path {situation.staging} has {situation.staging_free} bytes free; about {raw} are needed.",
+                f"Staging path {situation.staging} has {situation.staging_free} bytes free; about {raw} are needed.",
                 "Free space there, name another path, or leave staging out: the dump is streamed then.",
                 {"free": situation.staging_free, "needed": raw},
             )
@@ -108,9 +109,7 @@ def _refusals(situation: Situation, need: int, accept_secrets: bool) -> list[Ops
     return found
 
 
-def decide_backup(
-    situation: Situation, parts: Sequence[Part], fingerprint: str, accept_secrets: bool
-) -> Plan:
+def decide_backup(situation: Situation, parts: Sequence[Part], fingerprint: str, accept_secrets: bool) -> Plan:
     """The plan of a backup. Raises OpsError; several refusals at once become one error that names them all."""
     found = _refusals(situation, sum(part.bytes for part in parts), accept_secrets)
     if len(found) == 1:

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The one error an operator meets: a code, a cause, a remedy."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping

@@ -10,6 +10,7 @@ Shape, JSON in contents.json:
      "server_major": int}
 A key is json.dumps([schema, name]): no separator can be confused with a character of a name.
 """
+
 from __future__ import annotations
 
 import json

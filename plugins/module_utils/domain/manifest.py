@@ -6,6 +6,7 @@ The manifest is written last and is the commit mark of a set. It names the SHA-2
 names every object; and it carries a seal over itself, so that an edit is noticed. The seal guards against
 accidents and careless edits; against a forger only a store that forbids overwriting helps.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -241,7 +242,10 @@ def parse_contents(data: bytes, manifest: Manifest) -> Contents:
     return Contents(
         objects=tuple(
             StoredObject(
-                item["key"], int(item["length"]), item["sha256"], tuple(Member(n, int(k), s) for n, k, s in item["members"])
+                item["key"],
+                int(item["length"]),
+                item["sha256"],
+                tuple(Member(n, int(k), s) for n, k, s in item["members"]),
             )
             for item in body["objects"]
         ),

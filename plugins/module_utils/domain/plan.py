@@ -1,12 +1,17 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a verb is going to do, before it does it."""
+
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+# a field of Action is named object and hides the built-in type inside the class
+Measured = Mapping[str, object]
+Plain = dict[str, object]
 
 
 @dataclass(frozen=True)
@@ -19,9 +24,9 @@ class Action:
     kind: str
     object: str
     reason: str
-    measured: Mapping[str, object] = field(default_factory=dict)
+    measured: Measured = field(default_factory=dict)
 
-    def as_dict(self) -> dict[str, object]:
+    def as_dict(self) -> Plain:
         return {"kind": self.kind, "object": self.object, "reason": self.reason, "measured": dict(self.measured)}
 
 

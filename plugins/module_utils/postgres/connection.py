@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How a server is reached: the shared argument spec, the environment of client tools."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """pg_dump under a shared snapshot, and the small texts that belong to a set."""
+
 from __future__ import annotations
 
 import contextlib
@@ -39,9 +40,13 @@ def failure(tool: str, code: int, stderr: str) -> OpsError:
     if "No space left on device" in stderr:
         return OpsError("staging_full", f"{tool} ran out of disk: {said}.", "Free space, or name another staging path.")
     if code < 0 or code in (137, 143):
-        return OpsError("tool_killed", f"{tool} was killed (exit code {code}).", "Nothing was kept; run the verb again.")
+        return OpsError(
+            "tool_killed", f"{tool} was killed (exit code {code}).", "Nothing was kept; run the verb again."
+        )
     return OpsError(
-        "tool_failed", f"{tool} failed with exit code {code}: {said}.", "Nothing was kept; mend the cause and run again."
+        "tool_failed",
+        f"{tool} failed with exit code {code}: {said}.",
+        "Nothing was kept; mend the cause and run again.",
     )
 
 

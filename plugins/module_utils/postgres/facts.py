@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a verb must know of a server and a database before it decides."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the server or libpq said, as an error with a code, a cause and a remedy."""
+
 from __future__ import annotations
 
 import re
@@ -22,6 +23,7 @@ BY_STATE = {
     "55P03": ("lock_timeout", "Another session holds a conflicting lock; wait for it or end it, then run again."),
     "55006": ("object_in_use", "Other sessions still use the object; end them, then run again."),
     "57P01": ("session_ended", "The session was ended by an administrator or a shutdown; run the verb again."),
+    "57P02": ("session_ended", "The server restarted after a crash of one of its processes; run the verb again."),
     "57P03": ("server_starting", "The server is starting up or shutting down; wait and run the verb again."),
     "42P04": ("target_exists", "Choose another name, or drop the database that has it."),
 }
@@ -33,7 +35,7 @@ BY_TEXT = (
     (r"database .* does not exist", "3D000"),
     (r"too many clients|remaining connection slots|too many connections", "53300"),
     (r"starting up|shutting down", "57P03"),
-    (r"terminating connection|server closed the connection", "57P01"),
+    (r"terminating connection|server closed the connection|connection already closed", "57P01"),
     (r"No space left on device", "53100"),
 )
 UNREACHABLE = (
@@ -49,7 +51,9 @@ def from_server(sqlstate: str | None, text: str, doing: str) -> OpsError:
         sqlstate = next((state for pattern, state in BY_TEXT if re.search(pattern, text)), None)
     if sqlstate in BY_STATE:
         code, remedy = BY_STATE[sqlstate]
-    elif sqlstate is None and re.search(r"could not (connect|translate)|[Cc]onnection (refused|timed out)|timeout expired|No such file", text):
+    elif sqlstate is None and re.search(
+        r"could not (connect|translate)|[Cc]onnection (refused|timed out)|timeout expired|No such file", text
+    ):
         code, remedy = UNREACHABLE
     else:
         code, remedy = "sql_failed", "Read the message of the server; nothing of this step was committed."

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Count (and on request hash) every table, over several sessions that share one snapshot."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -36,7 +37,8 @@ def _count(item: Relation, hashes: bool) -> str:
     # extcondition is the extension author's own SQL, dumped the same way by pg_dump
     condition = f" {item.condition}" if item.condition else ""
     return render(
-        "SELECT {schema} AS schema, {name} AS name, count(*) AS rows, " + checksum.replace("{", "{{").replace("}", "}}")
+        "SELECT {schema} AS schema, {name} AS name, count(*) AS rows, "
+        + checksum.replace("{", "{{").replace("}", "}}")
         + " AS hash FROM ONLY {table:I} AS t{condition:raw}",
         schema=item.schema,
         name=item.name,
@@ -113,14 +115,20 @@ def take_fingerprint(
         for rows, size in pool.map(work, batches(ordinary)):
             for row in rows:
                 tables[key_of(str(row["schema"]), str(row["name"]))] = {
-                    "rows": row["rows"], "hash": row["hash"], "kind": "r", "populated": True
+                    "rows": row["rows"],
+                    "hash": row["hash"],
+                    "kind": "r",
+                    "populated": True,
                 }
             done += size
             progress(done, total)
     for item in found:
         if item.kind == "m":
             tables[key_of(item.schema, item.name)] = {
-                "rows": None, "hash": None, "kind": "m", "populated": item.populated
+                "rows": None,
+                "hash": None,
+                "kind": "m",
+                "populated": item.populated,
             }
     first = sessions[0]
     named = relations(first, "S", schemas)
@@ -128,7 +136,8 @@ def take_fingerprint(
     for start in range(0, len(named), BATCH_TABLES):
         for row in first.rows("\nUNION ALL ".join(_sequence(item) for item in named[start : start + BATCH_TABLES])):
             sequences[key_of(str(row["schema"]), str(row["name"]))] = {
-                "last_value": row["last_value"], "is_called": row["is_called"]
+                "last_value": row["last_value"],
+                "is_called": row["is_called"],
             }
     return {
         "tables": tables,

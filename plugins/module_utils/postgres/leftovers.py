@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What an interrupted run left behind: processes that carry its mark, backends that carry its name."""
+
 from __future__ import annotations
 
 import hashlib

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A database server as the modules use it: sessions, client tools and their environment in one hand."""
+
 from __future__ import annotations
 
 import contextlib

@@ -1,10 +1,11 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A session over libpq, by psycopg2."""
+
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.connection import Connection
@@ -39,7 +40,7 @@ class PsycopgSession:
             ) from error
         self._errors = psycopg2.Error
         self._doing = f"connecting to database {connection.database!r}"
-        keywords = connection.libpq()
+        keywords: dict[str, Any] = dict(connection.libpq())  # psycopg2's stubs know no narrower type
         if connection.password is not None:
             keywords["password"] = connection.password
         try:

@@ -5,6 +5,7 @@
 Rows come back as JSON made by the server, so that both give the same Python values: an int is an int,
 NULL is None, bytea is the text '\\\\x..', timestamps are ISO 8601 text, numeric is a number.
 """
+
 from __future__ import annotations
 
 from typing import Protocol, Union

@@ -6,6 +6,7 @@ A snapshot without locks can lose a table and still pass: TRUNCATE is not MVCC-s
 truncated and reloaded after the export looks empty in the dump and in the count alike. Therefore the tables
 are locked first and the snapshot is taken after that.
 """
+
 from __future__ import annotations
 
 import time
@@ -78,9 +79,7 @@ def _lock(session: Session, found: Sequence[Relation], wait_seconds: int) -> Non
     session.run("SET LOCAL lock_timeout = 0")
 
 
-def take_snapshot(
-    session: Session, other: Session, schemas: Sequence[str], wait_seconds: int = 30
-) -> Snapshot:
+def take_snapshot(session: Session, other: Session, schemas: Sequence[str], wait_seconds: int = 30) -> Snapshot:
     """Lock every table, then export a snapshot; again when the list of tables changed meanwhile.
 
     other is a second session of the same database: the list is read through it, because a query in the

@@ -4,6 +4,7 @@
 
 psycopg2 and psql would quote each in its own way; one pure function gives both the same bytes.
 """
+
 from __future__ import annotations
 
 import string

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which tables, materialized views and sequences a backup speaks of."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -57,9 +58,7 @@ SELECT c.oid::bigint AS oid, n.nspname::text AS schema, c.relname::text AS name,
 
 def relations(session: Session, kinds: str, schemas: Sequence[str] = ()) -> list[Relation]:
     """All relations of these kinds ("rpm", "S"), of all schemas or of the named ones."""
-    sql = render(
-        _RELATIONS, kinds=list(kinds), all_schemas=not schemas, schemas=list(schemas) or [""]
-    )
+    sql = render(_RELATIONS, kinds=list(kinds), all_schemas=not schemas, schemas=list(schemas) or [""])
     return [
         Relation(
             schema=str(row["schema"]),

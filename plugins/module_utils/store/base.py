@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The contract of an object store. posix.py and s3.py keep it; one test suite holds both."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -10,7 +10,7 @@ import queue
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import suppress
 from types import ModuleType
 from typing import Protocol
@@ -21,6 +21,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.store.frame import
 CHUNK = 1024 * 1024
 # 2 compresses text and JSON about as well as 3 and half as fast again; 1 leaves sets a fifth larger
 LEVEL = 2
+Bytes = Generator[bytes, None, None]
 
 
 class Codec(Protocol):
@@ -35,10 +36,10 @@ class Codec(Protocol):
     @property
     def suffix(self) -> str: ...
 
-    def compress(self, chunks: Iterable[bytes], threads: int = 0) -> Iterator[bytes]:
+    def compress(self, chunks: Iterable[bytes], threads: int = 0) -> Bytes:
         """Compress; threads > 0 uses that many beside the caller's own. An error of chunks passes on."""
 
-    def decompress(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    def decompress(self, chunks: Iterable[bytes]) -> Bytes:
         """Decompress one whole stream. Raises OpsError object_damaged when it is cut, changed or goes on behind it."""
 
 
@@ -48,10 +49,10 @@ class PlainCodec:
     name = "none"
     suffix = ".raw"
 
-    def compress(self, chunks: Iterable[bytes], threads: int = 0) -> Iterator[bytes]:
+    def compress(self, chunks: Iterable[bytes], threads: int = 0) -> Bytes:
         yield from chunks
 
-    def decompress(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    def decompress(self, chunks: Iterable[bytes]) -> Bytes:
         yield from chunks
 
 
@@ -65,7 +66,7 @@ class ZstdLibrary:
         self.level = level
         self._zstandard = module
 
-    def compress(self, chunks: Iterable[bytes], threads: int = 0) -> Iterator[bytes]:
+    def compress(self, chunks: Iterable[bytes], threads: int = 0) -> Bytes:
         compressor = self._zstandard.ZstdCompressor(level=self.level, write_checksum=True, threads=threads)
         stream = compressor.compressobj()
         for chunk in chunks:
@@ -74,7 +75,7 @@ class ZstdLibrary:
                 yield made
         yield stream.flush()
 
-    def decompress(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    def decompress(self, chunks: Iterable[bytes]) -> Bytes:
         stream = self._zstandard.ZstdDecompressor().decompressobj()
         for piece in one_frame(chunks):
             try:
@@ -95,11 +96,11 @@ class ZstdProgram:
         self.level = level
         self.program = program
 
-    def compress(self, chunks: Iterable[bytes], threads: int = 0) -> Iterator[bytes]:
+    def compress(self, chunks: Iterable[bytes], threads: int = 0) -> Bytes:
         argv = [self.program, "-q", "-c", "--check", f"-{self.level}", f"-T{max(1, threads)}"]
         yield from self._filter(argv, chunks, self._compressing_failed)
 
-    def decompress(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    def decompress(self, chunks: Iterable[bytes]) -> Bytes:
         yield from self._filter([self.program, "-q", "-d", "-c"], one_frame(chunks), _decompressing_failed)
 
     def _compressing_failed(self, said: str) -> OpsError:
@@ -111,7 +112,7 @@ class ZstdProgram:
 
     def _filter(
         self, argv: list[str], chunks: Iterable[bytes | memoryview], failed: Callable[[str], OpsError]
-    ) -> Iterator[bytes]:
+    ) -> Bytes:
         """Bytes that the program makes of chunks; it is gone when this generator ends, however it ends."""
         try:
             process = subprocess.Popen(
@@ -121,7 +122,8 @@ class ZstdProgram:
             raise _missing() from error
         raised: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
         stopping = threading.Event()
-        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         feeder = threading.Thread(target=_feed, args=(process, chunks, raised, stopping), daemon=True)
         feeder.start()
         try:
@@ -160,7 +162,7 @@ def _feed(
                     break
                 view = memoryview(chunk)
                 try:
-                    while len(view):
+                    while view:
                         view = view[pipe.write(view) or 0 :]
                 except BrokenPipeError:  # the program has ended; its exit code says why
                     break
@@ -188,7 +190,7 @@ def _missing() -> OpsError:
 
 def _zstd(level: int) -> Codec:
     try:
-        import zstandard
+        import zstandard  # only when a set is compressed: the package is not needed otherwise
     except ImportError:
         program = shutil.which("zstd")
         if program is None:

@@ -23,6 +23,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.store.sets import 
 )
 
 PRUNING = "pruning.json"
+BEGUN = "begun.json"
 RECORDS = (("restore", "restores/"), ("drill", "drills/"))
 _BATCH = 200
 _LOST = ("manifest_damaged", "set_incomplete", "object_missing", "object_damaged")
@@ -57,10 +58,26 @@ def _start_in_id(set_id: str) -> float:
         return 0.0
 
 
-def _facts(entry: SetEntry, in_use: str) -> BackupSet:
+def _owner(store: Store, entry: SetEntry) -> str:
+    """The system that a partial set belongs to, by what its backup or an interrupted prune noted; "" when unknown."""
+    for name in (BEGUN, PRUNING):
+        key = folder(entry.set_id) + name
+        if key in entry.keys:
+            try:
+                return str(read_json(store, key).get("system") or "")
+            except OpsError as error:
+                if error.code not in ("object_missing", "object_damaged"):
+                    raise
+    return ""
+
+
+def _facts(store: Store, entry: SetEntry, system: str, in_use: str) -> BackupSet:
     state, problem, manifest = entry.state, entry.problem, entry.manifest
     half_deleted = state == "partial" and folder(entry.set_id) + PRUNING in entry.keys
-    if half_deleted:
+    owner = _owner(store, entry) if state == "partial" else ""
+    if owner not in ("", system):
+        state, problem = "foreign", f"a partial set of the system {owner!r}"
+    elif half_deleted:
         problem = "a prune was interrupted in it; the next prune removes the rest"
     if state == "complete" and manifest is not None and entry.stored_bytes < manifest.stored_bytes:
         state = "damaged"
@@ -103,7 +120,7 @@ def _uses(store: Store) -> dict[str, str]:
 def take_stock(store: Store, system: str) -> list[Held]:
     """Every set in the store, oldest id first, with pins, proofs and open uses. Raises the store's OpsErrors."""
     uses = _uses(store)
-    return [Held(_facts(entry, uses.get(entry.set_id, "")), entry) for entry in entries(store, system)]
+    return [Held(_facts(store, entry, system, uses.get(entry.set_id, "")), entry) for entry in entries(store, system)]
 
 
 def damage(store: Store, held: Held, system: str) -> str:
@@ -133,7 +150,7 @@ def unchanged(store: Store, held: Held) -> bool:
     )
 
 
-def remove(store: Store, held: Held, now: float) -> Iterator[int]:
+def remove(store: Store, held: Held, system: str, now: float) -> Iterator[int]:
     """Delete a set and yield after each batch how many objects are gone.
 
     The manifest goes first: from then on the set is partial and no verb takes it for good. The mark that is written
@@ -143,7 +160,7 @@ def remove(store: Store, held: Held, now: float) -> Iterator[int]:
     prefix = folder(held.set_id)
     mark = prefix + PRUNING
     try:
-        write_json(store, mark, {"at": iso(now)})
+        write_json(store, mark, {"system": system, "at": iso(now)})
     except OpsError as error:
         if error.code != "store_full":
             raise

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Backup sets in a store: where their objects lie, which are complete, what was left half-way."""
+
 from __future__ import annotations
 
 import hashlib
@@ -64,7 +65,9 @@ def read_json(store: Store, key: str) -> dict[str, Json]:
     try:
         body = json.loads(read_all(store, key))
     except ValueError as error:
-        raise OpsError("object_damaged", f"{key} is not readable JSON.", "Remove it or restore it from a copy.") from error
+        raise OpsError(
+            "object_damaged", f"{key} is not readable JSON.", "Remove it or restore it from a copy."
+        ) from error
     if not isinstance(body, dict):
         raise OpsError("object_damaged", f"{key} is not a JSON object.", "Remove it or restore it from a copy.")
     return body
@@ -75,14 +78,36 @@ def write_json(store: Store, key: str, body: dict[str, Json], *, if_absent: bool
     store.put(key, [canonical(body)], if_absent=if_absent)
 
 
+# any other error is the store's, and says nothing of the set
+_STATES = {
+    "manifest_damaged": "damaged",
+    "object_damaged": "damaged",
+    "manifest_newer": "foreign",
+    "set_of_another_system": "foreign",
+    "object_missing": "partial",
+}
+
+
+def _mark(store: Store, key: str, unreadable: dict[str, Json]) -> dict[str, Json]:
+    """A small record beside a set. One that is gone or cannot be read must not hide the set from a listing."""
+    try:
+        return read_json(store, key)
+    except OpsError as error:
+        if error.code not in ("object_missing", "object_damaged"):
+            raise
+        return unreadable
+
+
 def _entry(store: Store, set_id: str, objects: Iterable[ObjectInfo], system: str | None) -> SetEntry:
     prefix = folder(set_id)
     found = {info.key[len(prefix) :]: info for info in objects}
     manifest: Manifest | None = None
     state, problem = "complete", ""
-    pin = read_json(store, prefix + PIN) if PIN in found else None
+    pin = _mark(store, prefix + PIN, {"reason": f"{PIN} cannot be read"}) if PIN in found else None
     proofs = tuple(
-        read_json(store, prefix + name) for name in sorted(found) if name.startswith("proof-") and name.endswith(".json")
+        _mark(store, prefix + name, {})
+        for name in sorted(found)
+        if name.startswith("proof-") and name.endswith(".json")
     )
     if MANIFEST not in found:
         state, problem = "partial", "it has no manifest: the run that wrote it did not finish"
@@ -92,8 +117,9 @@ def _entry(store: Store, set_id: str, objects: Iterable[ObjectInfo], system: str
             if CONTENTS not in found:
                 state, problem = "damaged", "its list of contents is missing"
         except OpsError as error:
-            state = "damaged" if error.code == "manifest_damaged" else "foreign"
-            problem = error.cause
+            if error.code not in _STATES:
+                raise
+            state, problem = _STATES[error.code], error.cause
     return SetEntry(
         set_id=set_id,
         state=state,

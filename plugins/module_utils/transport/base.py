@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The contract of a transport: run argv and handle files where the database's client tools live."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,8 +31,13 @@ class FileFact:
 class Process(Protocol):
     """A running process with pipes; stderr is drained in the background."""
 
-    stdin: IO[bytes] | None
-    stdout: IO[bytes] | None
+    @property
+    def stdin(self) -> IO[bytes] | None:
+        """The far side's standard input, when asked for."""
+
+    @property
+    def stdout(self) -> IO[bytes] | None:
+        """The far side's standard output, when asked for."""
 
     def wait(self, timeout: float | None = None) -> int:
         """The exit code; raises subprocess.TimeoutExpired."""

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Client tools and files on the machine where the module runs."""
+
 from __future__ import annotations
 
 import contextlib
@@ -21,6 +22,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors impo
 from ansible_collections.saasops.runbook.plugins.module_utils.transport.base import Completed, FileFact, Process
 
 CHUNK = 1 << 20
+MEMORY = os.path.join(os.sep, "dev", "shm")
 _STDERR_KEPT = 64 * 1024
 
 
@@ -54,7 +56,10 @@ class LocalProcess:
             raise _tool_missing(argv[0]) from error
         except PermissionError as error:
             raise OpsError(
-                "tool_missing", f"The program {argv[0]} may not be run.", "Check its mode and owner.", {"program": argv[0]}
+                "tool_missing",
+                f"The program {argv[0]} may not be run.",
+                "Check its mode and owner.",
+                {"program": argv[0]},
             ) from error
         self._kept = bytearray()
         self._drain = threading.Thread(target=self._read_stderr, daemon=True)
@@ -140,7 +145,7 @@ class LocalTransport:
     @contextlib.contextmanager
     def secret_file(self, content: str) -> Iterator[str]:
         # memory where there is some: a killed process must not leave a secret on a disk
-        memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+        memory = MEMORY if os.access(MEMORY, os.W_OK) else None
         with tempfile.TemporaryDirectory(prefix="saasops-pass-", dir=memory) as folder:
             path = os.path.join(folder, "pgpass")
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
@@ -151,7 +156,9 @@ class LocalTransport:
         try:
             os.mkdir(path, 0o700)
         except FileExistsError as error:
-            raise OpsError("staging_exists", f"The folder {path} exists already.", "Remove it or choose another one.") from error
+            raise OpsError(
+                "staging_exists", f"The folder {path} exists already.", "Remove it or choose another one."
+            ) from error
         except OSError as error:
             raise _file_error(error, path) from error
 
@@ -160,18 +167,20 @@ class LocalTransport:
 
     def file_facts(self, folder: str) -> list[FileFact]:
         paths = sorted(
-            os.path.relpath(os.path.join(where, name), folder) for where, _folders, names in os.walk(folder) for name in names
+            os.path.relpath(os.path.join(where, name), folder)
+            for where, _folders, names in os.walk(folder)
+            for name in names
         )
         with ThreadPoolExecutor(max_workers=2) as pool:
             return list(pool.map(lambda name: _fact(os.path.join(folder, name), name), paths))
 
     @contextlib.contextmanager
     def read_file(self, path: str) -> Iterator[Iterator[bytes]]:
-        try:
-            stream = open(path, "rb", buffering=0)
-        except OSError as error:
-            raise _file_error(error, path) from error
-        with stream:
+        with contextlib.ExitStack() as stack:
+            try:
+                stream = stack.enter_context(open(path, "rb", buffering=0))
+            except OSError as error:
+                raise _file_error(error, path) from error
             yield iter(lambda: stream.read(CHUNK), b"")
 
     def write_file(self, path: str, chunks: Iterable[bytes]) -> FileFact:
@@ -203,10 +212,9 @@ class LocalTransport:
         for entry in os.listdir("/proc") if os.path.isdir("/proc") else []:
             if not entry.isdigit() or int(entry) == os.getpid():
                 continue
-            with contextlib.suppress(OSError):
-                with open(f"/proc/{entry}/environ", "rb") as stream:
-                    if any(item.startswith(wanted) for item in stream.read().split(b"\0")):
-                        found.append(int(entry))
+            with contextlib.suppress(OSError), open(f"/proc/{entry}/environ", "rb") as stream:
+                if any(item.startswith(wanted) for item in stream.read().split(b"\0")):
+                    found.append(int(entry))
         return sorted(found)
 
     def end(self, pids: Sequence[int]) -> None:
@@ -231,7 +239,11 @@ def _fact(path: str, name: str) -> FileFact:
 
 def _file_error(error: OSError, path: str) -> OpsError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return OpsError("staging_full", f"The volume of {path} is full.", "Free space there, or name another staging path.")
+        return OpsError(
+            "staging_full", f"The volume of {path} is full.", "Free space there, or name another staging path."
+        )
     return OpsError(
-        "staging_unusable", f"{path} cannot be used: {error.strerror}.", "Check that the folder exists, its owner and mode."
+        "staging_unusable",
+        f"{path} cannot be used: {error.strerror}.",
+        "Check that the folder exists, its owner and mode.",
     )

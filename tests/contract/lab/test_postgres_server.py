@@ -153,3 +153,14 @@ def test_data_on_a_small_disk_fills_up_and_the_server_recovers() -> None:
             except OpsError:
                 time.sleep(0.1)
         assert server.psql("SELECT to_regclass('much') IS NULL") == "t"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+@pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
+def test_a_small_disk_has_its_size_and_is_full_when_filled(kind: str) -> None:
+    with disk.small(32, kind) as folder:
+        assert os.statvfs(folder).f_blocks * os.statvfs(folder).f_frsize <= 32 * 1024 * 1024
+        disk.fill(folder, leave=1024 * 1024)
+        with pytest.raises(OSError, match="No space left"):
+            (folder / "more").write_bytes(b"x" * 4 * 1024 * 1024)
+    assert not folder.exists()

@@ -1,0 +1,234 @@
+# Copyright (c) 2026 saasops.runbook contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One backup set: dump and fingerprint under one snapshot, objects proven, the manifest last."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.backup import Part
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.fingerprint import Json, narrowed, rows_of
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import (
+    Contents,
+    Manifest,
+    StoredObject,
+    iso,
+    new_set_id,
+    render_contents,
+    render_manifest,
+)
+from ansible_collections.saasops.runbook.plugins.module_utils.module import Context
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres import dump
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.facts import DatabaseFacts
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.fingerprint import take_fingerprint
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.leftovers import mark_of
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.properties import read_properties
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.snapshot import Snapshot
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.tables import Relation
+from ansible_collections.saasops.runbook.plugins.module_utils.store import sets
+from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Store
+from ansible_collections.saasops.runbook.plugins.module_utils.store.codec import Codec
+from ansible_collections.saasops.runbook.plugins.module_utils.store.pack import (
+    Source,
+    plan_packs,
+    write_pack,
+    write_packs,
+    write_stream,
+)
+from ansible_collections.saasops.runbook.plugins.module_utils.transport.base import FileFact, Transport
+
+# written first: it tells the next run of the same database whose half-made set this is
+BEGUN = "begun.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that one run of the module works with."""
+
+    system: str
+    database: str
+    target: Target
+    store: Store
+    staging: str
+    jobs: int
+    hashes: bool
+    codec: Codec
+    key: str
+    context: Context
+    facts: DatabaseFacts
+
+
+class _Progress:
+    """One line every few seconds, whoever reports."""
+
+    def __init__(self, context: Context, every: float = 3.0) -> None:
+        self._context, self._every, self._last = context, every, time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        if time.monotonic() - self._last >= self._every:
+            self._last = time.monotonic()
+            self._context.progress(text)
+
+
+def _text(name: str, text: bytes) -> Source:
+    """A small text as a member of the set."""
+    fact = FileFact(name, len(text), hashlib.sha256(text).hexdigest())
+    return fact, lambda: contextlib.nullcontext([text])
+
+
+def _extras(job: Job, snapshot: Snapshot, part: Part) -> list[Source]:
+    """globals.sql, schema.sql and configuration.json as members of the set."""
+    version = job.facts.version
+    texts = {"schema.sql": dump.schema_text(job.target, job.database, version, snapshot.identifier, part.schemas)}
+    try:
+        texts["globals.sql"] = dump.globals_text(job.target, version, passwords=False)
+    except OpsError as error:
+        # a managed server hides roles from ordinary ones; the manifest says that they are missing
+        job.context.warn(f"Roles and tablespaces are not part of the set: {error.cause}")
+    texts["configuration.json"] = json.dumps(dump.configuration(snapshot.session), indent=1, sort_keys=True).encode()
+    return [_text(name, text) for name, text in texts.items()]
+
+
+def _dump(job: Job, snapshot: Snapshot, part: Part, prefix: str) -> list[StoredObject]:
+    """Bring the dump and the small texts into the store; returns the objects, all proven by reading them back."""
+    report = _Progress(job.context)
+    extras = _extras(job, snapshot, part)
+    version, schemas = job.facts.version, part.schemas
+    if not job.staging:
+        small = write_pack(job.store, prefix, f"objects/small{job.codec.suffix}", extras, job.codec)
+        with dump.dump_stream(job.target, job.database, version, snapshot.identifier, schemas) as chunks:
+            big = write_stream(
+                job.store,
+                prefix,
+                f"objects/stream{job.codec.suffix}",
+                job.codec,
+                name="dump.custom",
+                chunks=_counted(chunks, lambda done: report(f"streaming {part.title}: {done:,} bytes")),
+                threads=job.jobs,
+            )
+        return [small, big]
+    transport = job.target.transport
+    folder = f"{job.staging}/{mark_of('backup', job.system, job.database)}"
+    transport.remove_tree(folder)
+    transport.make_folder(folder)
+    try:
+        began = time.monotonic()
+        dump.dump_to_folder(
+            job.target,
+            job.database,
+            version,
+            snapshot.identifier,
+            schemas,
+            f"{folder}/dump",
+            job.jobs,
+            lambda: report(f"dumping {part.title}: {time.monotonic() - began:.0f} s"),
+        )
+        sources = {fact.name: _file(transport, folder, fact) for fact in transport.file_facts(folder)}
+        sources.update({fact.name: (fact, opener) for fact, opener in extras})
+        packs = [
+            [sources[fact.name] for fact in pack] for pack in plan_packs([fact for fact, _opener in sources.values()])
+        ]
+        stored = _Tally(len(packs), lambda text: report(f"storing {part.title}: {text}"))
+        return list(write_packs(job.store, prefix, packs, job.codec, workers=job.jobs, finished=stored))
+    finally:
+        transport.remove_tree(folder)
+
+
+def _file(transport: Transport, folder: str, fact: FileFact) -> Source:
+    return fact, lambda: transport.read_file(f"{folder}/{fact.name}")
+
+
+class _Tally:
+    """Counts objects as they are proven."""
+
+    def __init__(self, total: int, tell: Callable[[str], None]) -> None:
+        self._total, self._tell, self._done, self._bytes = total, tell, 0, 0
+
+    def __call__(self, stored: StoredObject) -> None:
+        self._done += 1
+        self._bytes += stored.length
+        self._tell(f"{self._done} of {self._total} objects proven, {self._bytes:,} bytes")
+
+
+def _counted(chunks: Iterator[bytes], tell: Callable[[int], None]) -> Iterator[bytes]:
+    done = 0
+    for chunk in chunks:
+        done += len(chunk)
+        tell(done)
+        yield chunk
+
+
+def make_set(
+    job: Job,
+    part: Part,
+    found: list[Relation],
+    snapshot: Snapshot,
+    sessions: Sequence[Session],
+    before: dict[str, Json],
+) -> Manifest:
+    """One complete set. On any error nothing of it stays in the store, unless the store itself is gone."""
+    set_id = new_set_id(job.context.now, os.urandom(4))
+    prefix = sets.folder(set_id)
+    begun: dict[str, Json] = {"system": job.system, "database": job.database, "started": iso(job.context.now)}
+    sets.write_json(job.store, prefix + BEGUN, begun, if_absent=True)
+    try:
+        properties = read_properties(sessions[0], job.database)
+        with ThreadPoolExecutor(max_workers=1) as side:
+            counting = side.submit(take_fingerprint, sessions, found, part.schemas, hashes=job.hashes)
+            objects = _dump(job, snapshot, part, prefix)
+            fingerprint = counting.result()
+        fingerprint.update(before)
+        if part.schemas:
+            fingerprint = narrowed(fingerprint, part.schemas)
+        if not snapshot.still_holds():
+            raise OpsError(
+                "snapshot_lost",
+                "The session that held the snapshot was ended during the backup.",
+                "Find out who ended it (server log), then run the backup again.",
+            )
+        contents = render_contents(Contents(tuple(objects), fingerprint, properties))
+        job.store.put(prefix + sets.CONTENTS, [contents])
+        manifest = Manifest(
+            system=job.system,
+            set_id=set_id,
+            kind=part.kind,
+            database=job.database,
+            schemas=part.schemas,
+            tenant=part.tenant,
+            started=job.context.now,
+            snapshot_at=snapshot.taken_at,
+            finished=time.time(),
+            server=job.facts.as_dict(),
+            tools={"pg_dump": job.facts.version // 10000},
+            pipeline="directory" if job.staging else "stream",
+            codec=job.codec.name,
+            raw_bytes=sum(member.length for item in objects for member in item.members),
+            stored_bytes=sum(item.length for item in objects) + len(contents),
+            tables=len(found),
+            rows=rows_of(fingerprint),
+            contents_sha256=hashlib.sha256(contents).hexdigest(),
+            globals={
+                "passwords": "omitted",
+                "included": any(m.name == "globals.sql" for o in objects for m in o.members),
+            },
+            proof={"level": "stored", "at": iso(time.time())},
+            key=job.key,
+        )
+        job.store.put(prefix + sets.MANIFEST, [render_manifest(manifest)], if_absent=True)
+    except BaseException:
+        with contextlib.suppress(OpsError):
+            keys = [info.key for info in job.store.list(prefix)]
+            job.store.delete([key for key in keys if not key.endswith(BEGUN)])
+            job.store.delete([prefix + BEGUN])
+        raise
+    return manifest

@@ -1,0 +1,228 @@
+# Copyright (c) 2026 saasops.runbook contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A session through one long-lived psql process, wherever a transport can start one.
+
+Each statement is followed by \\echo of a random mark, of psql's own variables on what became of it, and of
+the mark again: what stands before the first mark is the result, and an answer without both marks is none.
+The process stays, so a transaction and its exported snapshot live from call to call.
+"""
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, cast
+
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.connection import Connection, passfile_line
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.failures import from_server
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.psql_input import encode
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Json, Row, wrapped
+from ansible_collections.saasops.runbook.plugins.module_utils.transport.base import Process, Transport
+
+if TYPE_CHECKING:
+    from io import BufferedReader
+
+# unaligned, tuples only, quiet, no start-up file, and never a prompt for a password
+ARGUMENTS = ("-X", "-A", "-t", "-q", "-w")
+# psql_input relies on the first; the second lets the server notice within seconds that psql was killed
+_FIRST = (
+    "SET standard_conforming_strings = on",
+    "SELECT set_config(name, '5s', false) FROM pg_catalog.pg_settings WHERE name = 'client_connection_check_interval'",
+)
+
+
+class PsqlSession:
+    """See postgres.session.Session."""
+
+    def __init__(
+        self, connection: Connection, transport: Transport, program: str = "psql", timeout: float | None = None
+    ) -> None:
+        """Connect. Raises OpsError: postgres.failures, tool_missing, and what the transport raises.
+
+        timeout: seconds a statement may take; then psql is ended and OpsError session_timeout raised.
+        """
+        self._timeout = timeout
+        self._mark = os.urandom(16).hex()
+        self._count = 0
+        self._timed_out = False
+        self._doing = f"connecting to database {connection.database!r}"
+        # a bound for a transport that hangs; libpq's own connect_timeout is per address and comes first
+        patience = connection.connect_timeout * 3 + 30 if connection.connect_timeout else None
+        environment = {**connection.environment(), "PGCLIENTENCODING": "UTF8"}
+        with contextlib.ExitStack() as until_connected:
+            if connection.password is not None:
+                secret = transport.secret_file(passfile_line(connection.password))
+                environment["PGPASSFILE"] = until_connected.enter_context(secret)
+            self._process: Process | None = transport.start([program, *ARGUMENTS], env=environment, stdin=True)
+            try:
+                self._greet(program, patience)
+            except BaseException:
+                self._abandon()
+                raise
+        self._doing = f"working in database {connection.database!r}"
+
+    @property
+    def pid(self) -> int:
+        return self._pid
+
+    @property
+    def version(self) -> int:
+        return self._version
+
+    def rows(self, sql: str) -> list[Row]:
+        return self._rows(sql, self._timeout)
+
+    def value(self, sql: str) -> Json:
+        for row in self.rows(sql):
+            return next(iter(row.values()))
+        return None
+
+    def run(self, sql: str) -> None:
+        self._execute(sql, self._timeout)
+
+    def close(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with contextlib.suppress(OSError, ValueError):
+            if process.stdin is not None:
+                process.stdin.close()
+        # psql leaves on the end of its input; what it says then is of no interest any more
+        with contextlib.suppress(OpsError, subprocess.TimeoutExpired):
+            process.wait(5)
+        process.kill()
+
+    def _greet(self, program: str, patience: float | None) -> None:
+        try:
+            self._execute(_FIRST[0], patience)
+        except OpsError as error:
+            if error.code != "session_timeout":
+                raise
+            raise OpsError(
+                "server_unreachable",
+                f"{program} did not connect within {patience:.0f} seconds.",
+                "Check that the server runs, its host and port, and the firewall between.",
+            ) from error
+        self._doing = "starting the session"
+        # not every platform has it
+        with contextlib.suppress(OpsError):
+            self._execute(_FIRST[1], patience)
+        query = "SELECT pg_catalog.pg_backend_pid() AS pid, current_setting('server_version_num')::int AS version"
+        (row,) = self._rows(query, patience)
+        self._pid, self._version = int(str(row["pid"])), int(str(row["version"]))
+
+    def _rows(self, sql: str, timeout: float | None) -> list[Row]:
+        answer = self._execute(wrapped(sql), timeout)
+        try:
+            return cast("list[Row]", json.loads(answer.decode("utf-8")))
+        except UnicodeDecodeError as error:
+            raise from_server("22021", "the result is not valid UTF-8", self._doing) from error
+
+    def _execute(self, sql: str, timeout: float | None) -> bytes:
+        """Send one statement and return what it printed. Raises OpsError."""
+        statement = encode(sql)
+        if self._process is None:
+            raise _ended(self._doing, "the session was closed")
+        self._count += 1
+        mark = f"{self._mark}-{self._count}"
+        after = f"\n\\g\n\\echo {mark} :ERROR :SQLSTATE\n\\echo :LAST_ERROR_MESSAGE\n\\echo {mark} end\n"
+        with self._watched(self._process, timeout):
+            answer = self._exchange(self._process, statement + after.encode("ascii"), mark.encode("ascii"))
+        if answer is None:
+            raise self._died(timeout)
+        result, _, rest = answer.partition(mark.encode("ascii") + b" ")
+        state, _, rest = rest.partition(b"\n")
+        failed, sqlstate = state.decode("ascii").split(" ")
+        if failed == "true":
+            message = rest.rpartition(b"\n" + mark.encode("ascii"))[0].decode("utf-8", "replace")
+            raise from_server(sqlstate, message, self._doing)
+        return result
+
+    @staticmethod
+    def _exchange(process: Process, given: bytes, mark: bytes) -> bytes | None:
+        """Write, then read up to the last mark; None when the process ended before."""
+        last = mark + b" end\n"
+        answer = bytearray()
+        try:
+            stdin, stdout = process.stdin, cast("BufferedReader", process.stdout)
+            if stdin is None:
+                return None
+            stdin.write(given)
+            stdin.flush()
+            while True:
+                chunk = stdout.read1(1 << 18)
+                if not chunk:
+                    return None
+                answer += chunk
+                if answer.endswith(last):
+                    return bytes(answer)
+        except (OSError, ValueError):
+            # a broken pipe, or a pipe the watch has closed
+            return None
+
+    @contextlib.contextmanager
+    def _watched(self, process: Process, timeout: float | None) -> Iterator[None]:
+        if timeout is None:
+            yield
+            return
+
+        def end() -> None:
+            self._timed_out = True
+            process.kill()
+
+        watch = threading.Timer(timeout, end)
+        watch.daemon = True
+        watch.start()
+        try:
+            yield
+        finally:
+            watch.cancel()
+            watch.join()
+
+    def _died(self, timeout: float | None) -> OpsError:
+        """Why there is no answer; the session is over. Raises what the transport knows better."""
+        process, self._process = self._process, None
+        if self._timed_out or process is None:
+            return OpsError(
+                "session_timeout",
+                f"No answer within {timeout or 0:g} seconds while {self._doing}.",
+                "See what the server is busy with (verb sessions), then run the verb again.",
+                {"sqlstate": ""},
+            )
+        try:
+            code = process.wait(10)
+        except subprocess.TimeoutExpired:
+            code = -1
+        finally:
+            process.kill()
+        text = process.stderr_text()
+        if code in (126, 127):
+            return OpsError(
+                "tool_missing",
+                f"psql cannot be run: {_first(text)}.",
+                "Install the PostgreSQL client package of the server's major version, or set connection.client_bin.",
+                {"sqlstate": ""},
+            )
+        if self._doing.startswith("connecting"):
+            # libpq's message follows psql's prefix, and may be preceded by warnings
+            text = text[text.find("psql: error: ") :] if "psql: error: " in text else text
+            return from_server(None, text.replace("psql: error: ", "", 1), self._doing)
+        return _ended(self._doing, _first(text) or f"psql ended with exit code {code}")
+
+    def _abandon(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+
+
+def _first(text: str) -> str:
+    return " ".join(text.strip().split("\n")[0].split()).rstrip(".")
+
+
+def _ended(doing: str, why: str) -> OpsError:
+    error = from_server("57P01", why, doing)
+    return OpsError(error.code, f"The session ended while {doing}: {why}.", error.remedy, error.details)

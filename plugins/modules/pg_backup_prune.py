@@ -1,0 +1,202 @@
+#!/usr/bin/python
+# Copyright (c) 2026 saasops.runbook contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_backup_prune
+short_description: Delete expired backup sets, never on the strength of an unproven one
+version_added: 0.1.0
+description:
+  - Decides for every set in a store whether it stays or goes, and says why.
+  - Sets of the same database, kind, schemas and tenant form a group. Groups are decided on independently.
+  - A rule keeps the first proven set of each hour, day, ISO week or month in UTC. Slots without a proven set are
+    not counted, so a pause in backups does not push old sets out.
+  - A set goes only when a newer set of its group is proven, and that set is held against the store again right
+    before anything is deleted.
+  - Pinned sets, sets that an open restore or drill needs, and sets dated in the future stay.
+  - Damaged sets and sets of other systems are reported and stay, unless they are named in O(also_delete).
+  - A partial set goes when nothing in it changed for O(retention.partial_grace), or at once when an earlier prune
+    was interrupted in it.
+  - The manifest of a set is deleted first, so that an interrupted prune leaves a partial set and never one that is
+    taken for good.
+author:
+  - saasops.runbook contributors (@saasops)
+extends_documentation_fragment:
+  - saasops.runbook.attributes
+  - saasops.runbook.store
+attributes:
+  check_mode:
+    details:
+      - What interrupted writers left in the store outside of sets is removed too, but not foretold in check mode.
+options:
+  system:
+    description: Name of the system whose sets are decided on; sets of other systems are never touched.
+    type: str
+    required: true
+  retention:
+    description:
+      - What to keep. At least one rule or O(retention.keep_all_within) must be given.
+      - Ages are written like V(90m), V(24h), V(7d) or V(2w).
+    type: dict
+    required: true
+    suboptions:
+      hourly:
+        description: Keep one set in each of this many newest hours that have a proven set.
+        type: int
+      hourly_max_age:
+        description: Let sets go that only the hourly rule keeps when they are older; without O(retention.hourly) the only limit.
+        type: str
+      daily:
+        description: Keep one set in each of this many newest days that have a proven set.
+        type: int
+      daily_max_age:
+        description: Let sets go that only the daily rule keeps when they are older; without O(retention.daily) the only limit.
+        type: str
+      weekly:
+        description: Keep one set in each of this many newest ISO weeks that have a proven set.
+        type: int
+      weekly_max_age:
+        description: Let sets go that only the weekly rule keeps when they are older; without O(retention.weekly) the only limit.
+        type: str
+      monthly:
+        description: Keep one set in each of this many newest months that have a proven set.
+        type: int
+      monthly_max_age:
+        description: Let sets go that only the monthly rule keeps when they are older; without O(retention.monthly) the only limit.
+        type: str
+      keep_all_within:
+        description: Keep every set that is younger than this.
+        type: str
+      minimum_proven:
+        description: Keep this many newest proven sets of each group whatever the rules say; at least V(1).
+        type: int
+        default: 2
+      proof:
+        description:
+          - The least that makes a set proven.
+          - V(stored) means that its bytes were read back from the store and compared, V(restored) that it was restored and compared.
+        type: str
+        choices: [stored, restored]
+        default: stored
+      partial_grace:
+        description: Leave a partial set alone for this long after its last change, because a backup may be running.
+        type: str
+        default: 24h
+  max_delete:
+    description:
+      - Refuse the run when more sets than this would go.
+      - A run that would leave no set at all is always refused.
+    type: int
+  also_delete:
+    description: Damaged or foreign sets to delete, by their ids. Their pins and open uses still hold.
+    type: list
+    elements: str
+    default: []
+  progress_file:
+    description: Internal; a file that receives one line for each batch of deleted objects.
+    type: path
+seealso:
+  - module: saasops.runbook.pg_backup
+  - module: saasops.runbook.pg_backup_info
+"""
+
+EXAMPLES = r"""
+- name: Show for every set why it stays or goes
+  saasops.runbook.pg_backup_prune:
+    system: demo
+    retention:
+      hourly: 24
+      daily: 30
+      weekly: 12
+      monthly: 12
+    store:
+      path: /var/backups/demo
+  check_mode: true
+  register: planned
+
+- name: Keep everything for two days and then one set a day for a week, at most ten deletions in a run
+  saasops.runbook.pg_backup_prune:
+    system: demo
+    retention:
+      keep_all_within: 2d
+      daily_max_age: 7d
+      minimum_proven: 3
+    max_delete: 10
+    store:
+      path: /var/backups/demo
+"""
+
+RETURN = r"""
+sets:
+  description: Every set in the store, oldest first.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    set:
+      description: Id of the set.
+      type: str
+      sample: 20261122T201747Z-1a2b3c4d
+    state:
+      description: V(complete), V(partial), V(damaged) or V(foreign).
+      type: str
+    decision:
+      description: V(keep) or V(delete).
+      type: str
+    reasons:
+      description: Every reason for the decision.
+      type: list
+      elements: str
+      sample: [daily 2026-11-22, weekly 2026-W47]
+    bytes:
+      description: What the set takes in the store, in bytes.
+      type: int
+deleted:
+  description: Ids of the sets that are gone; empty in check mode.
+  returned: success
+  type: list
+  elements: str
+freed_bytes:
+  description: Bytes that the deletions freed, or would free in check mode.
+  returned: success
+  type: int
+  sample: 824000000
+swept:
+  description: Temporary files and unfinished uploads of interrupted writers that were removed.
+  returned: success
+  type: list
+  elements: str
+lines:
+  description: The decisions as a table for a terminal.
+  returned: success
+  type: list
+  elements: str
+plan:
+  description: What was decided, with its envelope.
+  returned: success
+  type: dict
+"""
+
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.policy import RETENTION_OPTIONS
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.backup_prune import execute
+from ansible_collections.saasops.runbook.plugins.module_utils.module import run_module
+from ansible_collections.saasops.runbook.plugins.module_utils.store.open import STORE_SPEC
+
+SPEC = {
+    "system": {"type": "str", "required": True},
+    "retention": {"type": "dict", "required": True, "options": RETENTION_OPTIONS},
+    "max_delete": {"type": "int"},
+    "also_delete": {"type": "list", "elements": "str", "default": []},
+    "progress_file": {"type": "path"},
+    **STORE_SPEC,
+}
+
+
+def main() -> None:
+    run_module(SPEC, execute)
+
+
+if __name__ == "__main__":
+    main()

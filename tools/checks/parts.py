@@ -1,0 +1,100 @@
+# Copyright (c) 2026 saasops.runbook contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The parts of `make test`: what each runs, in which environment, and what must be there for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from checks.layout import TREE
+
+SERVERS = frozenset({"postgres"})
+LAB = frozenset({"postgres", "docker"})
+
+
+@dataclass(frozen=True)
+class Part:
+    """A command in one environment; {python}, {bin} and {work} in its words are filled in when it starts.
+
+    seconds: what it took once on two cores, for the order of the first run and the limit (at least ten times that).
+    folder: the folder whose tests it runs; a part whose folder holds none is left out, never passed.
+    marker: run only the tests so marked; left out while none is.
+    sanity: run by ansible-test, with a home and a copy of the tree of its own.
+    quick: part of the quick round.
+    """
+
+    name: str
+    environment: str
+    argv: tuple[str, ...]
+    seconds: int
+    folder: str = ""
+    marker: str = ""
+    packages: frozenset[str] = frozenset()
+    sanity: bool = False
+    quick: bool = False
+
+    @property
+    def limit(self) -> int:
+        return max(300, 10 * self.seconds)
+
+    def why_left_out(self, tree: Path = TREE) -> str:
+        """Why there is nothing to run yet, or an empty string."""
+        if not self.folder:
+            return ""
+        files = sorted((tree / self.folder).rglob("test_*.py"))
+        if not files:
+            return f"no tests in {self.folder} yet"
+        if self.marker and not any(f"mark.{self.marker}" in file.read_text(encoding="utf-8") for file in files):
+            return f"no test in {self.folder} is marked {self.marker} yet"
+        return ""
+
+
+def pytest(
+    name: str,
+    environment: str,
+    folder: str,
+    seconds: int,
+    *,
+    packages: frozenset[str] = frozenset(),
+    marker: str = "",
+    quick: bool = False,
+    options: tuple[str, ...] = (),
+    runner: tuple[str, ...] = ("{python}", "-m", "pytest"),
+) -> Part:
+    """A pytest session of its own over one folder, with its results as JUnit XML."""
+    chosen = ("-m", marker) if marker else ()
+    argv = (*runner, "--color=no", "--junitxml={work}/junit.xml", "-p", "no:cacheprovider", *chosen, *options, folder)
+    return Part(name, environment, argv, seconds, folder, marker, packages, quick=quick)
+
+
+def sanity(core: str, seconds: int) -> Part:
+    argv = ("{bin}/ansible-test", "sanity", "--color", "no")
+    return Part(f"sanity-{core}", f"core-{core}", argv, seconds, packages=frozenset({"sanity"}), sanity=True)
+
+
+# On a managed host there is no controller: what is tested there are the rooms that travel in a module's payload.
+CONTROLLER_ONLY = ("--ignore=tests/unit/tools", "--ignore=tests/unit/controller", "--ignore=tests/unit/lab")
+MEASURED = ("{python}", "-m", "coverage", "run", "--data-file={work}/coverage", "-m", "pytest")
+
+PARTS = (
+    Part("ruff", "lint", ("{bin}/ruff", "check", "--no-cache", "."), 1, quick=True),
+    Part("format", "lint", ("{bin}/ruff", "format", "--no-cache", "--diff", "."), 1, quick=True),
+    Part("yamllint", "lint", ("{bin}/yamllint", "--strict", "."), 3, quick=True),
+    Part("ansible-lint", "lint", ("{bin}/ansible-lint", "--offline", "--nocolor", "--strict"), 40),
+    Part("mypy", "lint", ("{python}", "tools/typecheck.py"), 40),
+    Part("imports", "lint", ("{bin}/lint-imports", "--no-cache"), 3, quick=True),
+    Part("changelog", "lint", ("{bin}/antsibull-changelog", "lint"), 2, quick=True),
+    sanity("newest", 60),
+    sanity("2.16", 70),
+    pytest("unit-2.16", "core-2.16", "tests/unit", 30),
+    pytest("unit-3.9", "target-3.9", "tests/unit", 30, options=CONTROLLER_ONLY),
+    pytest("contract", "core-newest", "tests/contract", 90, packages=LAB),
+    pytest("scenarios-newest", "core-newest", "tests/scenarios", 180, packages=LAB),
+    pytest("scenarios-2.16", "core-2.16", "tests/scenarios", 120, packages=LAB, marker="essential"),
+    pytest("faults", "core-newest", "tests/faults", 240, packages=LAB),
+    pytest("docs", "core-newest", "tests/docs", 90, packages=SERVERS),
+    pytest("packaging-newest", "core-newest", "tests/packaging", 15),
+    pytest("packaging-2.16", "core-2.16", "tests/packaging", 15),
+    pytest("unit-newest", "core-newest", "tests/unit", 30, quick=True, runner=MEASURED),
+)
