@@ -52,18 +52,18 @@ def database(server: postgres.Server) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def _demo_templates() -> dict[int, str]:
-    return {}
+def demo_template(server: postgres.Server) -> Iterator[str]:
+    """The name of a small `demo` system on `server`, for tests that only read and leave no session behind."""
+    demo.create(server, "demo_template", parameters=demo.Parameters(DEMO_MEGABYTES))
+    yield "demo_template"
+    server.dropdb("demo_template")
 
 
 @pytest.fixture
-def demo_database(server: postgres.Server, _demo_templates: dict[int, str]) -> Iterator[str]:
-    """The name of a small `demo` system of its own on `server`, settings and ACL included, dropped afterwards."""
-    if server.version not in _demo_templates:
-        demo.create(server, "demo_template", parameters=demo.Parameters(DEMO_MEGABYTES))
-        _demo_templates[server.version] = "demo_template"
+def demo_database(server: postgres.Server, demo_template: str) -> Iterator[str]:
+    """The name of a small `demo` system of the test's own, settings and ACL included, dropped afterwards."""
     name = f"demo_{next(_names)}"
-    server.createdb(name, template=_demo_templates[server.version])
+    server.createdb(name, template=demo_template)
     # CREATE DATABASE ... TEMPLATE copies neither ACL nor settings
     demo.apply_database_settings(server, name)
     yield name

@@ -18,6 +18,7 @@ author:
   - saasops.runbook contributors (@saasops)
 extends_documentation_fragment:
   - saasops.runbook.attributes.info
+  - saasops.runbook.retention
   - saasops.runbook.store
 options:
   system:
@@ -40,54 +41,6 @@ options:
       - A schedule that cannot meet O(rpo) is said. The next expiry is foretold under the assumption that proven
         backups keep coming at this rate, without it that none comes.
     type: str
-  retention:
-    description:
-      - The policy that the next expiry is foretold by. At least one rule or O(retention.keep_all_within) must be given.
-      - Ages are written like V(90m), V(24h), V(7d) or V(2w).
-    type: dict
-    suboptions:
-      hourly:
-        description: Keep one set in each of this many newest hours that have a proven set.
-        type: int
-      hourly_max_age:
-        description: Let sets go that only the hourly rule keeps when they are older; without O(retention.hourly) the only limit.
-        type: str
-      daily:
-        description: Keep one set in each of this many newest days that have a proven set.
-        type: int
-      daily_max_age:
-        description: Let sets go that only the daily rule keeps when they are older; without O(retention.daily) the only limit.
-        type: str
-      weekly:
-        description: Keep one set in each of this many newest ISO weeks that have a proven set.
-        type: int
-      weekly_max_age:
-        description: Let sets go that only the weekly rule keeps when they are older; without O(retention.weekly) the only limit.
-        type: str
-      monthly:
-        description: Keep one set in each of this many newest months that have a proven set.
-        type: int
-      monthly_max_age:
-        description: Let sets go that only the monthly rule keeps when they are older; without O(retention.monthly) the only limit.
-        type: str
-      keep_all_within:
-        description: Keep every set that is younger than this.
-        type: str
-      minimum_proven:
-        description: Keep this many newest proven sets of each group whatever the rules say; at least V(1).
-        type: int
-        default: 2
-      proof:
-        description:
-          - The least that makes a set proven.
-          - V(stored) means that its bytes were read back from the store and compared, V(restored) that it was restored and compared.
-        type: str
-        choices: [stored, restored]
-        default: stored
-      partial_grace:
-        description: Leave a partial set alone for this long after its last change, because a backup may be running.
-        type: str
-        default: 24h
 seealso:
   - module: saasops.runbook.pg_backup
   - module: saasops.runbook.pg_backup_prune
@@ -182,7 +135,7 @@ sets:
       description: Why the set cannot be relied on, or null.
       type: str
 recovery_points:
-  description: The newest proven recovery point of each database, and of each tenant or list of schemas with sets of its own.
+  description: The newest proven recovery point of each database, and of each tenant or list of schemas with own sets.
   returned: success
   type: list
   elements: dict

@@ -12,7 +12,6 @@ import hashlib
 import os
 import pwd
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
@@ -226,7 +225,8 @@ class Server:
         )
         if done.returncode != 0:
             last = " | ".join(done.stderr.strip().splitlines()[-5:])
-            raise OpsError("tool_failed", f"{Path(command[0]).name} exited {done.returncode}: {last}.", f"See {self.log}.")
+            cause = f"{Path(command[0]).name} exited {done.returncode}: {last}."
+            raise OpsError("tool_failed", cause, f"See {self.log}.")
         return done.stdout
 
     def _ready(self) -> bool:
@@ -341,4 +341,4 @@ def _run_as(command: list[str], owner: pwd.struct_passwd) -> None:
         extra_groups=[] if root else None,
     )
     if done.returncode != 0:
-        raise OpsError("tool_failed", f"{command[0]} exited {done.returncode}: {done.stderr.strip()}", "See its message.")
+        raise OpsError("tool_failed", f"{command[0]} exited {done.returncode}.", f"It said: {done.stderr.strip()}")

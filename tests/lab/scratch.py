@@ -28,10 +28,12 @@ MEMORY_NEEDED = 2 * 1024**3
 def base(in_memory: bool = False) -> Path:
     """The lab's own folder of this user: on disk, or in memory if asked for and possible.
 
-    Short, as a socket's path may have 107 bytes only. Raises OpsError scratch_unsafe when somebody else made it.
+    SAASOPS_LAB_TMP names another place for both; short, as a socket's path may have 107 bytes only.
+    Raises OpsError scratch_unsafe when somebody else made the folder.
     """
-    folder = (_memory() if in_memory else None) or Path(os.environ.get("SAASOPS_LAB_TMP", "/tmp"))
-    folder = folder / f"saasops-lab-{os.geteuid()}"
+    place = os.environ.get("SAASOPS_LAB_TMP", "")
+    parent = Path(place) if place else (_memory() if in_memory else None) or Path("/tmp")
+    folder = parent / f"saasops-lab-{os.geteuid()}"
     # root's servers run as another user, who must pass through but needs not list
     mode = 0o711 if os.geteuid() == 0 else 0o700
     folder.mkdir(mode=mode, parents=True, exist_ok=True)

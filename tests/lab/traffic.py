@@ -24,7 +24,7 @@ class _Client(threading.Thread):
     def run(self) -> None:
         try:
             self._work()
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is raised where the thread is joined
             self._died_of = error
             self._started_well.set()
 

@@ -24,18 +24,20 @@ PROBE = "import sys; print('%d.%d' % sys.version_info[:2], sys.executable)"
 
 @dataclass(frozen=True)
 class Environment:
-    """One lock file and the Python versions it may be installed on, best first."""
+    """One lock file, the Python versions it may be installed on, best first, and where it is installed."""
 
     name: str
     pythons: tuple[str, ...]
+    locks: Path = REQUIREMENTS
+    venvs: Path = CACHE / "venvs"
 
     @property
     def lock(self) -> Path:
-        return REQUIREMENTS / f"{self.name}.txt"
+        return self.locks / f"{self.name}.txt"
 
     @property
     def folder(self) -> Path:
-        return CACHE / "venvs" / self.name
+        return self.venvs / self.name
 
     @property
     def python(self) -> Path:
@@ -75,9 +77,9 @@ def find_python(versions: tuple[str, ...]) -> Path | None:
                 )
             except (OSError, subprocess.TimeoutExpired):
                 continue
-            found, _, executable = answer.stdout.strip().partition(" ")
-            if answer.returncode == 0 and found == version:
-                return Path(executable)
+            found = answer.stdout.strip().split(" ", 1)
+            if answer.returncode == 0 and found[0] == version:
+                return Path(found[1])
     return None
 
 
@@ -125,7 +127,16 @@ def make(environment: Environment, python: Path) -> None:
     """
     shutil.rmtree(environment.folder, ignore_errors=True)
     pip = [str(environment.python), "-m", "pip", "--no-input"]
-    compileall = [str(environment.python), "-m", "compileall", "-q", "-j", "2", "-x", "/ansible_collections/|/tests?/"]
+    compileall = [
+        str(environment.python),
+        "-m",
+        "compileall",
+        "-q",
+        "-j",
+        "2",
+        "-x",
+        "/ansible_collections/|/tests?/|/pip/",
+    ]
     for argv in (
         [str(python), "-m", "venv", str(environment.folder)],
         [*pip, "install", "--quiet", "--no-compile", "--no-deps", "--requirement", str(environment.lock)],

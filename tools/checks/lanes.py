@@ -101,7 +101,7 @@ class Lanes:
 
     def run(self, lanes: int) -> list[Outcome]:
         """Do all jobs and return how each ended, in the order of ending. Ctrl-C starts no further one."""
-        threads = [threading.Thread(target=self._lane, daemon=True) for _ in range(lanes)]
+        threads = [threading.Thread(target=self._lane, name=f"lane {lane}", daemon=True) for lane in range(lanes)]
         for thread in threads:
             thread.start()
         for thread in threads:

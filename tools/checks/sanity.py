@@ -78,7 +78,8 @@ def write_pip_configuration(environment: Environment, path: Path) -> None:
     )
     configuration = configparser.RawConfigParser()
     configuration.read_dict(pip_settings(listing.stdout))
-    configuration.read_dict({"global": {"cache-dir": str(CACHE / "pip")}, "install": {"no-compile": "true"}})
+    ours = {"global": {"cache-dir": str(CACHE / "pip"), "quiet": "1"}, "install": {"no-compile": "true"}}
+    configuration.read_dict(ours)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", encoding="utf-8") as stream:
         configuration.write(stream)

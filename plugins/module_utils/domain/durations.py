@@ -34,10 +34,10 @@ def parse_duration(text: str, name: str = "duration") -> int:
 
 
 def human_duration(seconds: float) -> str:
-    """The two largest units: "45 s", "3 h 20 min", "12 d 4 h"; rounded down, so that an age is never overstated."""
+    """The two largest units, days from two on: "45 s", "3 h 20 min", "26 h", "12 d 4 h"; rounded down."""
     rest = int(abs(seconds))
     parts: list[str] = []
-    for unit, size in _STEPS:
+    for unit, size in _STEPS[1:] if rest < 2 * 86400 else _STEPS:
         count, rest = divmod(rest, size)
         if count:
             parts.append(f"{count} {unit}")

@@ -8,7 +8,11 @@ from dataclasses import dataclass
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.durations import human_duration, human_size, utc
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.report import table
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.retention import BackupSet, Decision
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.retention import (
+    BackupSet,
+    Decision,
+    in_future,
+)
 
 _RIGHT = ("AGE", "SIZE", "TABLES", "ROWS")
 
@@ -49,7 +53,7 @@ def standing(facts: BackupSet) -> str:
 
 
 def _note(facts: BackupSet, now: float) -> str:
-    notes = []
+    notes = ["dated in the future, check the clocks"] if in_future(facts, now) else []
     if facts.pin is not None:
         expired = facts.pin.until is not None and facts.pin.until <= now
         until = "" if facts.pin.until is None else f" {'expired' if expired else 'until'} {utc(facts.pin.until, False)}"
@@ -94,7 +98,7 @@ def prune_lines(lines: Sequence[Line], decisions: Sequence[Decision], now: float
                 human_size(line.size),
                 subject(line.facts),
                 standing(line.facts),
-                decision.sentence,
+                decision.because,
             ]
         )
     return table(("", "SET", "AGE", "SIZE", "DATABASE", "PROOF", "WHY"), rows, _RIGHT)

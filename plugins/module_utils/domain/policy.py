@@ -10,6 +10,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors impo
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.retention import PROOFS, Policy, Rule
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.slots import PERIODS
 
+PARTIAL_GRACE = 86400
 _RULES: dict[str, dict[str, object]] = {}
 for _period in PERIODS:
     _RULES[_period] = {"type": "int"}
@@ -20,7 +21,7 @@ RETENTION_OPTIONS: dict[str, dict[str, object]] = {
     "keep_all_within": {"type": "str"},
     "minimum_proven": {"type": "int", "default": 2},
     "proof": {"type": "str", "default": "stored", "choices": list(PROOFS)},
-    "partial_grace": {"type": "str", "default": "24h"},
+    "partial_grace": {"type": "str", "default": f"{PARTIAL_GRACE // 3600}h"},
 }
 
 
@@ -47,6 +48,7 @@ def read_policy(options: Mapping[str, object], also_delete: Sequence[str] = ()) 
     """
     rules = {period: _rule(options, period) for period in PERIODS}
     within = _age(options, "keep_all_within") or 0
+    grace = _age(options, "partial_grace")
     minimum = int(str(options.get("minimum_proven", 2)))
     if minimum < 1:
         raise _refused(
@@ -57,7 +59,7 @@ def read_policy(options: Mapping[str, object], also_delete: Sequence[str] = ()) 
     if not within and not any(rule.active for rule in rules.values()):
         raise _refused(
             "The retention names no hourly, daily, weekly or monthly sets to keep, and no keep_all_within.",
-            'Set it in the inventory, for instance saasops_retention: {hourly: 24, daily: 30, weekly: 12, monthly: 12}.',
+            'Set it in the inventory, for instance saasops_retention: {"daily": 30, "weekly": 12, "monthly": 12}.',
             "retention",
         )
     return Policy(
@@ -65,6 +67,6 @@ def read_policy(options: Mapping[str, object], also_delete: Sequence[str] = ()) 
         keep_all_within=within,
         minimum_proven=minimum,
         proof=str(options.get("proof") or "stored"),
-        partial_grace=_age(options, "partial_grace") or 0,
+        partial_grace=PARTIAL_GRACE if grace is None else grace,
         also_delete=frozenset(also_delete),
     )

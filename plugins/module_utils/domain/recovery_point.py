@@ -55,9 +55,8 @@ def _name(database: str, schemas: Sequence[str], tenant: str | None) -> str:
 def _judge(group: Group, point: BackupSet | None, rpo: float | None, now: float) -> RecoveryPoint:
     name = _name(group.database, group.schemas, group.tenant)
     if point is None:
-        return RecoveryPoint(
-            group.database, group.schemas, group.tenant, None, None, None, "critical", f"{name}: no proven backup at all"
-        )
+        sentence = f"{name}: no proven backup at all"
+        return RecoveryPoint(group.database, group.schemas, group.tenant, None, None, None, "critical", sentence)
     age = max(0.0, now - point.snapshot_at)
     if rpo is None:
         verdict, limit = "unknown", "no RPO is given to judge it by"
@@ -109,9 +108,9 @@ def schedule_problem(sets: Sequence[BackupSet], interval: float | None, rpo: flo
     takes = max(0.0, newest.finished - newest.snapshot_at) if newest is not None else 0.0
     if interval + takes <= rpo:
         return ""
-    running = f" that takes {human_duration(takes)}" if takes >= 1 else ""
+    running = f" + {human_duration(takes)}" if takes >= 1 else ""
     return (
-        f"A backup every {human_duration(interval)}{running} cannot meet an RPO of {human_duration(rpo)}: "
-        f"up to {human_duration(interval + takes)} would be lost. "
+        f"A backup every {human_duration(interval)} cannot meet an RPO of {human_duration(rpo)}: "
+        f"up to {human_duration(interval)}{running} would be lost just before one is complete. "
         "Back up more often, or turn on recovery to a point in time."
     )

@@ -123,7 +123,12 @@ class Decision:
     @property
     def sentence(self) -> str:
         """ "kept: daily 2026-11-20, weekly 2026-W47" or "goes: superseded by proven 2026..." """
-        return f"kept: {', '.join(self.reasons)}" if self.keeps else f"goes: {'; '.join(self.reasons)}"
+        return f"{'kept' if self.keeps else 'goes'}: {self.because}"
+
+    @property
+    def because(self) -> str:
+        """The reasons alone."""
+        return (", " if self.keeps else "; ").join(self.reasons)
 
 
 def in_future(candidate: BackupSet, now: float) -> bool:

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """List backup sets and judge the newest proven recovery points; reads only."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.recovery_po
     worst,
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.report import printable
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.retention import Policy
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.retention import Policy, in_future
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Context, Result
 from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Store
 from ansible_collections.saasops.runbook.plugins.module_utils.store.holdings import (
@@ -105,7 +106,7 @@ def _point(point: RecoveryPoint) -> dict[str, object]:
 
 
 def _expires(item: Held, expiry: float | None, policy: Policy | None, now: float) -> str:
-    if policy is None or item.facts.state in ("damaged", "foreign"):
+    if policy is None or item.facts.state in ("damaged", "foreign") or in_future(item.facts, now):
         return ""
     if expiry is None:
         return "never"
@@ -148,7 +149,7 @@ def execute(params: dict[str, object], context: Context) -> Result:
         for item in stock
     ]
     doubtful = _attention(stock)
-    told = backup_lines(lines, now) + [""] if stock else []
+    told = [*backup_lines(lines, now), ""] if stock else []
     told += [f"{point.verdict.upper()}: {printable(point.sentence)}" for point in points]
     told += [f"WARNING: {impossible}"] if impossible else []
     told += [f"Not to be relied on: {', '.join(doubtful)}."] if doubtful else []

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Delete expired backup sets: take stock, decide, prove what the decision rests on, delete manifests first."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -112,7 +113,7 @@ def _warnings(stock: Sequence[Held], decisions: Sequence[Decision], named: Seque
         if decision.keeps and facts.state in ("damaged", "foreign"):
             warnings.append(
                 f"Set {item.set_id} is {facts.state} and was left alone: {facts.problem}. "
-                f"Look at it; to delete it, name it in also_delete."
+                "Look at it; to delete it, name it in also_delete."
             )
         elif in_future(facts, now):
             warnings.append(f"Set {item.set_id} is dated in the future and was left alone: check the clocks.")
@@ -121,9 +122,7 @@ def _warnings(stock: Sequence[Held], decisions: Sequence[Decision], named: Seque
     return warnings
 
 
-def _apply(
-    store: Store, system: str, going: Sequence[Held], context: Context
-) -> tuple[list[Held], list[Held]]:
+def _apply(store: Store, system: str, going: Sequence[Held], context: Context) -> tuple[list[Held], list[Held]]:
     """Delete sets; returns those that are gone and those that changed meanwhile and were left.
 
     Raises the store's OpsError with what was deleted before in its details.
@@ -135,7 +134,8 @@ def _apply(
             if not unchanged(store, item):
                 left.append(item)
                 continue
-            context.progress(f"deleting {item.set_id} ({number} of {len(going)}, {human_size(item.entry.stored_bytes)})")
+            size = human_size(item.entry.stored_bytes)
+            context.progress(f"deleting {item.set_id} ({number} of {len(going)}, {size})")
             for objects in remove(store, item, system, context.now):
                 context.progress(f"deleting {item.set_id}: {objects} of {len(item.entry.keys)} objects")
             gone.append(item)
@@ -155,8 +155,10 @@ def _summary(stock: Sequence[Held], going: Sequence[Held], freed: int, check_mod
         return "The store holds no sets."
     if not going:
         return f"Nothing to delete: {'the set stays' if stay == 1 else f'all {stay} sets stay'}."
-    verb = "would be deleted" if check_mode else "deleted"
-    return f"{len(going)} of {len(stock)} sets {verb}, {human_size(freed)} freed; {stay} stay."
+    of = f"{len(going)} of {len(stock)} sets"
+    if check_mode:
+        return f"{of} would be deleted, which frees {human_size(freed)}; {stay} stay."
+    return f"{of} deleted, {human_size(freed)} freed; {stay} stay."
 
 
 def _as_left(decisions: Sequence[Decision], left: Sequence[Held]) -> list[Decision]:

@@ -12,10 +12,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import cast
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.backup import Part
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.dump_proof import (
+    Newlines,
+    compare_rows,
+    data_files,
+)
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.fingerprint import Json, narrowed, rows_of
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.fingerprint import Json, key_of, narrowed, rows_of
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import (
     Contents,
     Manifest,
@@ -99,25 +105,49 @@ def _extras(job: Job, snapshot: Snapshot, part: Part) -> list[Source]:
     return [_text(name, text) for name, text in texts.items()]
 
 
-def _dump(job: Job, snapshot: Snapshot, part: Part, prefix: str) -> list[StoredObject]:
-    """Bring the dump and the small texts into the store; returns the objects, all proven by reading them back."""
+@dataclass(frozen=True)
+class Dumped:
+    """What lies in the store: the objects, and the rows of each table that went by (fingerprint key -> rows).
+
+    rows is None where they could not be counted on the way.
+    """
+
+    objects: tuple[StoredObject, ...]
+    rows: dict[str, int] | None
+
+
+def _stream(job: Job, snapshot: Snapshot, part: Part, prefix: str, extras: list[Source]) -> Dumped:
+    """The dump as one stream, read by pg_restore while it passes by."""
     report = _Progress(job.context)
-    extras = _extras(job, snapshot, part)
-    version, schemas = job.facts.version, part.schemas
-    if not job.staging:
-        small = write_pack(job.store, prefix, f"objects/small{job.codec.suffix}", extras, job.codec)
-        with dump.dump_stream(job.target, job.database, version, snapshot.identifier, schemas) as chunks:
-            big = write_stream(
-                job.store,
-                prefix,
-                f"objects/stream{job.codec.suffix}",
-                job.codec,
-                name="dump.custom",
-                chunks=_counted(chunks, lambda done: report(f"streaming {part.title}: {done:,} bytes")),
-                threads=job.jobs,
-            )
-        return [small, big]
-    transport = job.target.transport
+    small = write_pack(job.store, prefix, f"objects/small{job.codec.suffix}", extras, job.codec)
+    with contextlib.ExitStack() as stack:
+        chunks = stack.enter_context(
+            dump.dump_stream(job.target, job.database, job.facts.version, snapshot.identifier, part.schemas)
+        )
+        reader = None
+        # through exec the stream would have to travel back; there its length and hash are proven by the far side
+        if job.target.transport.name == "local":
+            reader = dump.StreamReader(job.target, job.facts.version)
+            stack.callback(reader.close)
+            chunks = reader.watch(chunks)
+        big = write_stream(
+            job.store,
+            prefix,
+            f"objects/stream{job.codec.suffix}",
+            job.codec,
+            name="dump.custom",
+            chunks=_counted(chunks, lambda done: report(f"streaming {part.title}: {done:,} bytes")),
+            threads=job.jobs,
+        )
+        return Dumped((small, big), None if reader is None else dict(reader.copies.rows))
+
+
+def _directory(
+    job: Job, snapshot: Snapshot, part: Part, prefix: str, extras: list[Source], found: Sequence[Relation]
+) -> Dumped:
+    """The dump in directory format in staging, then file by file into the store."""
+    report = _Progress(job.context)
+    transport, version = job.target.transport, job.facts.version
     folder = f"{job.staging}/{mark_of('backup', job.system, job.database)}"
     transport.remove_tree(folder)
     transport.make_folder(folder)
@@ -128,24 +158,54 @@ def _dump(job: Job, snapshot: Snapshot, part: Part, prefix: str) -> list[StoredO
             job.database,
             version,
             snapshot.identifier,
-            schemas,
+            part.schemas,
             f"{folder}/dump",
             job.jobs,
             lambda: report(f"dumping {part.title}: {time.monotonic() - began:.0f} s"),
         )
-        sources = {fact.name: _file(transport, folder, fact) for fact in transport.file_facts(folder)}
+        files = data_files(dump.listing(job.target, version, f"{folder}/dump"))
+        counters = {f"dump/{dump_id}.dat": Newlines() for dump_id in files}
+        sources = {
+            fact.name: _file(transport, folder, fact, counters.get(fact.name)) for fact in transport.file_facts(folder)
+        }
         sources.update({fact.name: (fact, opener) for fact, opener in extras})
         packs = [
             [sources[fact.name] for fact in pack] for pack in plan_packs([fact for fact, _opener in sources.values()])
         ]
         stored = _Tally(len(packs), lambda text: report(f"storing {part.title}: {text}"))
-        return list(write_packs(job.store, prefix, packs, job.codec, workers=job.jobs, finished=stored))
+        objects = write_packs(job.store, prefix, packs, job.codec, workers=job.jobs, finished=stored)
     finally:
         transport.remove_tree(folder)
+    keys = {item.oid: key_of(item.schema, item.name) for item in found}
+    rows = {
+        keys[oid]: counters[f"dump/{dump_id}.dat"].rows
+        for dump_id, oid in files.items()
+        if oid in keys and f"dump/{dump_id}.dat" in sources
+    }
+    return Dumped(tuple(objects), rows)
 
 
-def _file(transport: Transport, folder: str, fact: FileFact) -> Source:
-    return fact, lambda: transport.read_file(f"{folder}/{fact.name}")
+def _file(transport: Transport, folder: str, fact: FileFact, counter: Newlines | None) -> Source:
+    @contextlib.contextmanager
+    def opener() -> Iterator[Iterator[bytes]]:
+        with transport.read_file(f"{folder}/{fact.name}") as chunks:
+            yield counter.watch(chunks) if counter else chunks
+
+    return fact, opener
+
+
+def _prove_whole(dumped: Dumped, fingerprint: dict[str, Json]) -> None:
+    """Raise dump_incomplete unless every counted row lies in the dump."""
+    if dumped.rows is None:
+        return
+    tables = cast("dict[str, dict[str, Json]]", fingerprint["tables"])
+    counted = {key: int(str(entry["rows"])) for key, entry in tables.items() if entry["kind"] == "r"}
+    wrong = compare_rows(counted, dumped.rows)
+    if wrong:
+        raise dump.incomplete(
+            "; ".join(item.text for item in wrong[:3]) + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""),
+            {"differences": [item.as_dict() for item in wrong[:50]]},
+        )
 
 
 class _Tally:
@@ -185,8 +245,14 @@ def make_set(
         properties = read_properties(sessions[0], job.database)
         with ThreadPoolExecutor(max_workers=1) as side:
             counting = side.submit(take_fingerprint, sessions, found, part.schemas, hashes=job.hashes)
-            objects = _dump(job, snapshot, part, prefix)
+            extras = _extras(job, snapshot, part)
+            if job.staging:
+                dumped = _directory(job, snapshot, part, prefix, extras, found)
+            else:
+                dumped = _stream(job, snapshot, part, prefix, extras)
             fingerprint = counting.result()
+        _prove_whole(dumped, fingerprint)
+        objects = dumped.objects
         fingerprint.update(before)
         if part.schemas:
             fingerprint = narrowed(fingerprint, part.schemas)
@@ -196,7 +262,7 @@ def make_set(
                 "The session that held the snapshot was ended during the backup.",
                 "Find out who ended it (server log), then run the backup again.",
             )
-        contents = render_contents(Contents(tuple(objects), fingerprint, properties))
+        contents = render_contents(Contents(objects, fingerprint, properties))
         job.store.put(prefix + sets.CONTENTS, [contents])
         manifest = Manifest(
             system=job.system,

@@ -66,7 +66,9 @@ SELECT n.nspname::text, 'constraints', concat_ws(' ', c.relname, k.conname, k.co
 """
 TRIGGERS = f"""
 SELECT n.nspname::text, 'triggers', concat_ws(' ', t.tgname, 'on', c.relname, t.tgenabled, t.tgtype,
-       t.tgfoid::regprocedure, CASE WHEN t.tgqual IS NOT NULL THEN 'when' END, array_to_string(t.tgattr::int2[], ','))
+       t.tgfoid::regprocedure, CASE WHEN t.tgqual IS NOT NULL THEN 'when' END, 
+       (SELECT string_agg(a.attname, ',' ORDER BY a.attname) FROM pg_attribute a
+         WHERE a.attrelid = t.tgrelid AND a.attnum = ANY (t.tgattr::int2[])))
   FROM {_TABLE} JOIN pg_trigger t ON t.tgrelid = c.oid AND NOT t.tgisinternal
  WHERE {_own('pg_class', 'c')}
 """

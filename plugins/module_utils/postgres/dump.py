@@ -7,8 +7,11 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import subprocess
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.dump_proof import CopyRows
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Json, Session
@@ -52,8 +55,6 @@ def failure(tool: str, code: int, stderr: str) -> OpsError:
 
 def wait_for(process: Process, tool: str, tick: Callable[[], None], seconds: float = 1.0) -> None:
     """Wait for a tool, calling tick() about every second; raise when it did not exit 0."""
-    import subprocess
-
     while True:
         try:
             code = process.wait(seconds)
@@ -173,3 +174,67 @@ def configuration(session: Session) -> dict[str, Json]:
     # primary_conninfo and archive commands may carry a password
     cleaned: dict[str, Json] = json.loads(_SECRET_SETTINGS.sub(r"\1'***'", json.dumps(found)))
     return cleaned
+
+
+def listing(target: Target, version: int, archive: str) -> str:
+    """What pg_restore --list says of an archive on the far side."""
+    done = target.transport.run([target.tool("pg_restore", version), "--list", archive])
+    if done.code != 0:
+        raise failure("pg_restore --list", done.code, done.stderr.decode("utf-8", "replace"))
+    return done.stdout.decode("utf-8", "replace")
+
+
+class StreamReader:
+    """Lets pg_restore read a custom-format stream while it passes by, and counts the rows it finds in it.
+
+    A stream that ends early makes pg_restore fail; one that lacks whole rows makes the counts differ.
+    """
+
+    def __init__(self, target: Target, version: int) -> None:
+        argv = [target.tool("pg_restore", version), "--data-only", "--file=-"]
+        self._process = target.transport.start(argv, stdin=True)
+        self.copies = CopyRows()
+        self._thread = threading.Thread(target=self._drain, daemon=True)
+        self._thread.start()
+
+    def _drain(self) -> None:
+        stdout = self._process.stdout
+        if stdout is not None:
+            with contextlib.suppress(ValueError, OSError):
+                for chunk in iter(lambda: stdout.read(CHUNK), b""):
+                    self.copies.feed(chunk)
+
+    def watch(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """The chunks, unchanged; raises at their end when pg_restore could not read them to the end."""
+        stdin = self._process.stdin
+        if stdin is None:
+            raise OpsError("transport_failed", "The transport gave no input stream.", "Report this as a defect.")
+        alive = True
+        for chunk in chunks:
+            if alive:
+                try:
+                    stdin.write(chunk)
+                except BrokenPipeError:  # its exit code, looked at below, says why
+                    alive = False
+            yield chunk
+        with contextlib.suppress(BrokenPipeError):
+            stdin.close()
+        code = self._process.wait()
+        self._thread.join()
+        if code != 0:
+            said = self._process.stderr_text().strip().split("\n")[-1]
+            raise incomplete(f"pg_restore cannot read it to the end ({said})")
+
+    def close(self) -> None:
+        self._process.kill()
+        self._thread.join(5)
+
+
+def incomplete(how: str, details: Mapping[str, object] | None = None) -> OpsError:
+    """The dump is not whole although its tool exited 0."""
+    return OpsError(
+        "dump_incomplete",
+        f"pg_dump exited 0, but its dump is not whole: {how}.",
+        "Nothing was kept. Look for a wrapper around pg_dump or a cut connection, then run the verb again.",
+        details,
+    )

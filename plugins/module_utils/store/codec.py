@@ -6,11 +6,11 @@ Both kinds of zstd write one frame with a checksum and read each other's frames.
 """
 from __future__ import annotations
 
-import queue
 import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from types import ModuleType
 from typing import Protocol
@@ -120,60 +120,50 @@ class ZstdProgram:
             )
         except OSError as error:
             raise _missing() from error
-        raised: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
-        stopping = threading.Event()
         assert process.stdout is not None
         assert process.stderr is not None
-        feeder = threading.Thread(target=_feed, args=(process, chunks, raised, stopping), daemon=True)
-        feeder.start()
-        try:
-            while True:
-                made = process.stdout.read(CHUNK)
-                if not made:
-                    break
-                yield made
-            feeder.join()
-            if not raised.empty():
-                raise raised.get()
-            said = process.stderr.read(4096).decode("utf-8", "replace").strip()
-            if process.wait() != 0:
-                raise failed(said or f"exit code {process.returncode}")
-        finally:
-            stopping.set()
-            process.kill()
-            feeder.join()
-            process.wait()
-            for pipe in (process.stdout, process.stderr):
-                pipe.close()
+        stopping = threading.Event()
+        with ThreadPoolExecutor(1, thread_name_prefix="saasops-codec") as pool:
+            feeding = pool.submit(_feed, process, chunks, stopping)
+            try:
+                while True:
+                    made = process.stdout.read(CHUNK)
+                    if not made:
+                        break
+                    yield made
+                feeding.result()
+                said = process.stderr.read(4096).decode("utf-8", "replace").strip()
+                if process.wait() != 0:
+                    raise failed(said or f"exit code {process.returncode}")
+            finally:
+                stopping.set()
+                process.kill()
+                process.wait()
+                process.stdout.close()
+                process.stderr.close()
 
 
 def _feed(
-    process: subprocess.Popen[bytes],
-    chunks: Iterable[bytes | memoryview],
-    raised: queue.SimpleQueue[BaseException],
-    stopping: threading.Event,
+    process: subprocess.Popen[bytes], chunks: Iterable[bytes | memoryview], stopping: threading.Event
 ) -> None:
     """Write chunks to the program; an error of chunks ends the program, so that its reader stops too."""
     assert process.stdin is not None
+    whole = False
     try:
-        with process.stdin as pipe:
+        with suppress(BrokenPipeError), process.stdin as pipe:  # a program that ended says why by its exit code
             for chunk in chunks:
                 if stopping.is_set():
                     break
                 view = memoryview(chunk)
-                try:
-                    while view:
-                        view = view[pipe.write(view) or 0 :]
-                except BrokenPipeError:  # the program has ended; its exit code says why
-                    break
-    except BaseException as error:
-        raised.put(error)
-        process.kill()
+                while view:
+                    view = view[pipe.write(view) or 0 :]
+        whole = True
     finally:
+        if not whole:
+            process.kill()
         close = getattr(chunks, "close", None)
         if close is not None:
-            with suppress(Exception):
-                close()
+            close()
 
 
 def _decompressing_failed(said: str) -> OpsError:

@@ -71,6 +71,14 @@ def _owner(store: Store, entry: SetEntry) -> str:
     return ""
 
 
+def _brief(problem: str, set_id: str) -> str:
+    """A refusal's cause without what the line of a listing says anyway."""
+    for known in (f"Set {set_id} ", f" of set {set_id}"):
+        problem = problem.replace(known, "")
+    problem = problem.rstrip(".")
+    return problem[:1].lower() + problem[1:]
+
+
 def _facts(store: Store, entry: SetEntry, system: str, in_use: str) -> BackupSet:
     state, problem, manifest = entry.state, entry.problem, entry.manifest
     half_deleted = state == "partial" and folder(entry.set_id) + PRUNING in entry.keys
@@ -94,7 +102,7 @@ def _facts(store: Store, entry: SetEntry, system: str, in_use: str) -> BackupSet
         pin=read_pin(entry.pin),
         in_use=in_use,
         half_deleted=half_deleted,
-        problem=problem,
+        problem=_brief(problem, entry.set_id),
     )
 
 
@@ -139,7 +147,7 @@ def damage(store: Store, held: Held, system: str) -> str:
 
 def as_damaged(held: Held, problem: str) -> Held:
     """The same set, no longer trusted."""
-    return replace(held, facts=replace(held.facts, state="damaged", problem=problem))
+    return replace(held, facts=replace(held.facts, state="damaged", problem=_brief(problem, held.set_id)))
 
 
 def unchanged(store: Store, held: Held) -> bool:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Store
 from ansible_collections.saasops.runbook.plugins.module_utils.store.posix import PosixStore
+from ansible_collections.saasops.runbook.plugins.module_utils.store.s3 import S3Store
+from ansible_collections.saasops.runbook.plugins.module_utils.store.s3_client import Address
 
 # One dict option, so that a role hands the inventory's store on whole.
 STORE_SPEC: dict[str, dict[str, object]] = {
@@ -49,8 +51,37 @@ def _posix(params: Mapping[str, object]) -> Store:
     return PosixStore(path, create=bool(params.get("create")))
 
 
+def _s3(params: Mapping[str, object]) -> Store:
+    def text(name: str) -> str:
+        return str(params.get(name) or "")
+
+    def number(name: str, default: int) -> int:
+        value = params.get(name)
+        return default if value is None else int(str(value))
+
+    path_style = params.get("path_style")
+    return S3Store(
+        Address(
+            bucket=text("bucket"),
+            prefix=text("prefix"),
+            endpoint_url=text("endpoint_url"),
+            region=text("region"),
+            access_key=text("access_key"),
+            secret_key=text("secret_key"),
+            session_token=text("session_token"),
+            profile=text("profile"),
+            ca_bundle=text("ca_bundle"),
+            path_style=None if path_style is None else bool(path_style),
+            connect_timeout=number("connect_timeout", 10),
+            read_timeout=number("read_timeout", 60),
+            retries=number("retries", 5),
+        )
+    )
+
+
 STORES: dict[str, Callable[[Mapping[str, object]], Store]] = {
     "posix": _posix,
+    "s3": _s3,
 }
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg2
@@ -96,7 +98,16 @@ def test_nothing_is_left_after_a_server() -> None:
     assert not processes.alive(name)
 
 
-def test_the_next_start_ends_what_a_killed_process_left() -> None:
+@pytest.fixture
+def own_scratch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A scratch folder that no other run on this machine sweeps."""
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="lab") as folder:
+        Path(folder).chmod(0o711)
+        monkeypatch.setenv("SAASOPS_LAB_TMP", folder)
+        yield Path(folder)
+
+
+def test_the_next_start_ends_what_a_killed_process_left(own_scratch: Path) -> None:
     program = (
         "import time\n"
         "from ansible_collections.saasops.runbook.tests.lab import postgres\n"

@@ -5,6 +5,10 @@ BEGIN;
 SET ROLE demo_owner;
 SET LOCAL search_path = public;
 
+INSERT INTO "AuditEvent" ("tenantId", "createdAt", action, payload)
+SELECT t.id, :'as_of'::timestamptz - interval '1 day' * n, 'login', jsonb_build_object('day', n)
+FROM tenants AS t CROSS JOIN generate_series(0, 119, 10) AS n ORDER BY t.id, n;
+
 CREATE TABLE invoices (
   id integer PRIMARY KEY DEFAULT nextval('invoice_number_seq'),
   "orderId" text COLLATE "C" NOT NULL REFERENCES org_acme."Order" (id),

@@ -197,8 +197,5 @@ ALTER DEFAULT PRIVILEGES FOR ROLE demo_owner IN SCHEMA :"schema" GRANT SELECT, I
 INSERT INTO public.tenants (id, slug, "schemaName", contact, settings, "createdAt")
 VALUES (:tenant_no, :'tenant', :'schema', 'Ops+' || :'tenant_no' || '@Example.com',
   jsonb_build_object('seats', 5 + :tenant_no, 'currency', 'EUR'), :'as_of'::timestamptz - interval '1 year');
-INSERT INTO public."AuditEvent" ("tenantId", "createdAt", action, payload)
-SELECT :tenant_no, :'as_of'::timestamptz - interval '1 day' * n, 'login', jsonb_build_object('day', n)
-FROM generate_series(0, 119, 10) AS n;
 RESET ROLE;
 COMMIT;

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,13 @@ def family() -> Iterator[tuple[int, int]]:
         names = [processes.identity(child), processes.identity(parent.pid)]
         yield parent.pid, child
         processes.end(names)
+
+
+@pytest.fixture
+def own_scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A scratch folder that no other run on this machine sweeps."""
+    monkeypatch.setenv("SAASOPS_LAB_TMP", str(tmp_path))
+    return tmp_path
 
 
 def test_a_process_is_alive_under_its_own_identity_only() -> None:
@@ -47,7 +55,7 @@ def test_running_finds_a_program_by_its_name(family: tuple[int, int]) -> None:
 
 
 def test_end_kills_exactly_the_named_and_tells_which_ran(family: tuple[int, int]) -> None:
-    parent, child = family
+    _parent, child = family
     name = processes.identity(child)
     assert processes.end([name, "999999999-1-00000000"]) == [name]
     assert not processes.alive(name)
@@ -61,12 +69,12 @@ def test_a_claimed_folder_stays_while_its_owner_lives_and_goes_on_release() -> N
     assert not folder.exists()
 
 
-def test_the_folder_and_the_processes_of_a_dead_owner_are_swept() -> None:
+def test_the_folder_and_the_processes_of_a_dead_owner_are_swept(own_scratch: Path) -> None:
     program = (
         "import os, subprocess\n"
         "from ansible_collections.saasops.runbook.tests.lab import scratch\n"
         "folder = scratch.claim('test')\n"
-        "child = subprocess.Popen(['sleep', '60'], stdout=subprocess.DEVNULL, start_new_session=True)\n"
+        "child = subprocess.Popen(['sleep', '60'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)\n"
         "scratch.record(folder, child.pid)\n"
         "print(folder, child.pid, flush=True)\n"
         "os._exit(1)\n"

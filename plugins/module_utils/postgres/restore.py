@@ -1,0 +1,207 @@
+# Copyright (c) 2026 saasops.runbook contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Make a database out of a dump that lies whole in a folder of the far side."""
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from queue import Queue
+from typing import cast
+
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json, Member
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.properties import Database, Grant
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.dump import wait_for
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.properties import (
+    create_statement,
+    grant_statements,
+)
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.sql import ident, literal, render
+from ansible_collections.saasops.runbook.plugins.module_utils.transport.base import Transport
+
+# nobody reads these pages yet and a crash throws the database away, so a commit need not wait for the disk
+LOADING = (
+    "-c synchronous_commit=off -c default_transaction_read_only=off -c maintenance_work_mem={memory}MB"
+    " -c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"
+)
+INDEX_MEMORY_MB = 256
+
+
+def create_database(session: Session, name: str, wanted: Database, *, default_tablespace: bool) -> None:
+    """CREATE DATABASE from template0, closed to everybody but its owner and superusers while it is filled.
+
+    Raises OpsError (server's).
+    """
+    if default_tablespace:
+        wanted = replace(wanted, tablespace="pg_default")
+    session.run(create_statement(name, wanted, session.version))
+    session.run(f"REVOKE ALL ON DATABASE {ident(name)} FROM PUBLIC")
+
+
+def prepare_schemas(
+    session: Session, properties: Mapping[str, Json], schemas: Sequence[str], *, keep_versions: bool, whole_dump: bool
+) -> None:
+    """What a dump or a restore of named schemas lacks: the extensions, and (unless whole_dump) the schemas themselves.
+
+    whole_dump: every schema of the dump is restored, and then the dump creates them, public too.
+    """
+    known = cast("Mapping[str, Mapping[str, Json]]", properties.get("schemas") or {})
+    if whole_dump and "public" in schemas:
+        session.run("DROP SCHEMA public")
+    extensions = cast("Mapping[str, Mapping[str, Json]]", properties.get("extensions") or {})
+    needed = {str(facts["schema"]) for facts in extensions.values()}
+    if not whole_dump:
+        needed |= set(schemas)
+    elif needed & set(schemas):
+        # the dump creates its schemas itself; an extension inside one of them has to wait in vain
+        raise OpsError(
+            "extension_in_schema",
+            f"The extensions {', '.join(sorted(extensions))} live in the schemas that were dumped.",
+            "Name the schemas to restore (schemas): then schemas and extensions are created first.",
+        )
+    present = {str(row["name"]) for row in session.rows("SELECT nspname::text AS name FROM pg_namespace")}
+    for name in sorted(needed):
+        if name not in present:
+            session.run(f"CREATE SCHEMA {ident(name)}")
+        if name in schemas and name in known:
+            _dress_schema(session, name, known[name])
+    for name, facts in sorted(extensions.items()):
+        version = f" VERSION {literal(str(facts['version']))}" if keep_versions else ""
+        session.run(f"CREATE EXTENSION IF NOT EXISTS {ident(name)} SCHEMA {ident(str(facts['schema']))}{version} CASCADE")
+
+
+def _dress_schema(session: Session, name: str, facts: Mapping[str, Json]) -> None:
+    """Owner, comment and grants of a schema, as the set has them."""
+    session.run(f"ALTER SCHEMA {ident(name)} OWNER TO {ident(str(facts['owner']))}")
+    session.run(f"COMMENT ON SCHEMA {ident(name)} IS {literal(cast('str | None', facts['comment']))}")
+    rows = session.rows(
+        render(
+            "SELECT e.privilege_type AS privilege, e.is_grantable AS grantable,"
+            " CASE e.grantee WHEN 0 THEN '' ELSE pg_get_userbyid(e.grantee)::text END AS grantee"
+            " FROM pg_namespace n, aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) e"
+            " WHERE n.nspname::text = {name}",
+            name=name,
+        )
+    )
+    wanted = cast("list[dict[str, Json]]", facts.get("grants") or [])
+    for statement in grant_statements("SCHEMA", name, _as_grants(rows), _as_grants(wanted)):
+        session.run(statement)
+
+
+def _as_grants(rows: Sequence[Mapping[str, Json]]) -> tuple[Grant, ...]:
+    return tuple(Grant(str(r["grantee"]), str(r["privilege"]), bool(r["grantable"])) for r in rows)
+
+
+def write_member(transport: Transport, folder: str, member: Member, chunks: Iterator[bytes]) -> None:
+    """Write one member below folder and compare what the far side has with the manifest. Raises staging_damaged."""
+    fact = transport.write_file(f"{folder}/{member.name}", chunks)
+    if (fact.length, fact.sha256) != (member.length, member.sha256):
+        raise OpsError(
+            "staging_damaged",
+            f"{member.name} has other bytes in the staging folder than in the set.",
+            "Check the staging path's device, or name another path; then run the verb again.",
+            {"member": member.name, "length": fact.length, "expected": member.length},
+        )
+
+
+def run_pg_restore(
+    target: Target,
+    database: str,
+    version: int,
+    dump: str,
+    *,
+    jobs: int,
+    schemas: Collection[str],
+    no_tablespaces: bool,
+    tick: Callable[[], None],
+) -> list[str]:
+    """pg_restore of a directory or a custom-format file into an empty database; returns its warnings.
+
+    Raises OpsError with pg_restore's first error. Warnings are shown and no more: what matters of them is seen when
+    the catalogs are compared.
+    """
+    argv = [target.tool("pg_restore", version), "--exit-on-error", "--no-password", f"--jobs={jobs}", "--no-subscriptions"]
+    argv += [f"--schema={name}" for name in schemas]
+    if no_tablespaces:
+        argv.append("--no-tablespaces")
+    # an empty name makes libpq take PGDATABASE: names are not parsed as connection strings there
+    argv += ["--dbname=", dump]
+    with target.environment(database) as env:
+        options = LOADING.format(memory=INDEX_MEMORY_MB)
+        process = target.transport.start(argv, env={**env, "PGOPTIONS": options}, stdout=False)
+        try:
+            wait_for(process, "pg_restore", tick)
+            said = process.stderr_text().strip()
+        finally:
+            process.kill()
+    return [line for line in said.split("\n") if line]
+
+
+def vacuum_in_budget(sizes: Sequence[tuple[str, int]], budget: int) -> tuple[list[str], list[str]]:
+    """(tables to vacuum now, tables to leave) by their sizes in bytes: the smallest first, up to budget bytes in all."""
+    now, left, spent = [], [], 0
+    for name, size in sorted(sizes, key=lambda item: item[1]):
+        if spent + size <= budget:
+            spent += size
+            now.append(name)
+        else:
+            left.append(name)
+    return now, left
+
+
+def vacuum(sessions: Sequence[Session], tables: Sequence[str], command: str, tick: Callable[[int, int], None]) -> None:
+    """Run command ("VACUUM (FREEZE, ANALYZE)") on every table, over several sessions; tick gets (done, all)."""
+    free: Queue[Session] = Queue()
+    for session in sessions:
+        free.put(session)
+    done = 0
+
+    def work(table: str) -> None:
+        session = free.get()
+        try:
+            session.run(f"{command} {table}")
+        finally:
+            free.put(session)
+
+    with ThreadPoolExecutor(max_workers=len(sessions)) as pool:
+        for _result in pool.map(work, tables):
+            done += 1
+            tick(done, len(tables))
+
+
+def table_sizes(session: Session) -> list[tuple[str, int]]:
+    """Every table and populated materialized view, quoted, with its size in bytes."""
+    rows = session.rows(
+        "SELECT n.nspname::text AS schema, c.relname::text AS name, pg_table_size(c.oid) AS bytes FROM pg_class c"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'm') AND c.relispopulated"
+        " AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+    )
+    return [(render("{t:I}", t=(str(r["schema"]), str(r["name"]))), int(str(r["bytes"]))) for r in rows]
+
+
+def drop_database(session: Session, name: str) -> None:
+    """Drop a half-made database and whoever is in it. Raises OpsError (server's)."""
+    session.run(f"DROP DATABASE IF EXISTS {ident(name)} WITH (FORCE)")
+
+
+def default_jobs() -> int:
+    """One a processor, at most four: beyond that the server's disk decides."""
+    return min(4, os.cpu_count() or 1)
+
+
+@contextlib.contextmanager
+def connected(target: Target, database: str, count: int) -> Iterator[list[Session]]:
+    """Sessions of one database, closed at the end."""
+    sessions: list[Session] = []
+    try:
+        for _number in range(count):
+            sessions.append(target.session(database))
+        yield sessions
+    finally:
+        for session in sessions:
+            session.close()
