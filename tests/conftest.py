@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Servers for the tests, started when the first test asks for one and ended with the session."""
+
 from __future__ import annotations
 
 import itertools
@@ -10,6 +11,8 @@ import pytest
 
 from ansible_collections.saasops.runbook.tests.lab import demo, postgres, s3
 from ansible_collections.saasops.runbook.tests.lab.binaries import VERSIONS
+
+pytest_plugins = ["ansible_collections.saasops.runbook.tests.lab.docker_fixtures"]
 
 _names = itertools.count(1)
 

@@ -81,7 +81,7 @@ class Run:
         junit = work / "junit.xml"
         note = counts(junit) if junit.is_file() else ""
         if code != 0:
-            raise CheckError(note or f"exit code {code}")
+            raise CheckError(", ".join(filter(None, (note, f"exit code {code}"))))
         if part.sanity and sanity.nothing_tested(log_of(part.name).read_text(encoding="utf-8")):
             raise CheckError("ansible-test found no file to test")
         if part.folder and (not junit.is_file() or note == "no tests"):
@@ -140,6 +140,7 @@ def part_variables(environment: environments.Environment) -> dict[str, str]:
         ANSIBLE_COLLECTIONS_PATH=str(ROOT),
         ANSIBLE_HOME=str(CACHE / "ansible"),
         HYPOTHESIS_STORAGE_DIRECTORY=str(CACHE / "hypothesis"),
+        COVERAGE_FILE=str(CACHE / "coverage"),
         MYPY_CACHE_DIR=str(CACHE / "mypy"),
     )
     return variables

@@ -4,6 +4,7 @@
 
 Debian's packages come first, then the PyPI packages of the running environment, which hold whole servers.
 """
+
 from __future__ import annotations
 
 import hashlib

@@ -6,6 +6,7 @@
 
 Made in the server (generate_series), the same for the same seed, and of text and JSON that compress as such do.
 """
+
 from __future__ import annotations
 
 import argparse

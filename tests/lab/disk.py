@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Small disks that fill up for real: a tmpfs, or an ext4 in a loop-mounted file (both need root)."""
+
 from __future__ import annotations
 
 import contextlib

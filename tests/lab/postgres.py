@@ -5,6 +5,7 @@
 A server listens on 127.0.0.1 and in its own socket folder, runs as an unprivileged user, is ready in well under a
 second (initdb is done once and copied), and is ended by the next start if this process is killed.
 """
+
 from __future__ import annotations
 
 import contextlib

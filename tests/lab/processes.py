@@ -4,6 +4,7 @@
 
 An identity is `<pid>-<start time in clock ticks since boot>-<first 8 hex of the boot id>`.
 """
+
 from __future__ import annotations
 
 import os
@@ -67,6 +68,20 @@ def running(program: str, *, below: int = 0) -> list[int]:
     """Pids whose program is called so (`pg_dump` finds /usr/lib/.../pg_dump), only below a process if given."""
     pids = descendants(below) if below else sorted(int(p.name) for p in PROC.iterdir() if p.name.isdigit())
     return [pid for pid in pids if (argv := command_line(pid)) and Path(argv[0]).name == program]
+
+
+def inside(folder: Path) -> list[int]:
+    """Pids whose working folder is this one or below it, as far as we may see."""
+    found = []
+    for entry in PROC.iterdir():
+        if entry.name.isdigit():
+            try:
+                place = Path(os.readlink(entry / "cwd"))
+            except OSError:
+                continue
+            if place == folder or folder in place.parents:
+                found.append(int(entry.name))
+    return sorted(found)
 
 
 def end(names: Iterable[str], *, grace: float = 0.0) -> list[str]:

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A TCP proxy on 127.0.0.1 that fails as networks do: cut, reset, silent, slow or refusing.
 
-    with Proxy(server.port) as proxy:
-        proxy.fault = Fault("cut", after=1_000_000)
+with Proxy(server.port) as proxy:
+    proxy.fault = Fault("cut", after=1_000_000)
 """
+
 from __future__ import annotations
 
 import contextlib

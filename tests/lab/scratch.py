@@ -5,8 +5,10 @@
 A folder's name holds the identity of the process that made it, and its file `processes` the identities of
 what was started in it. So a killed test run leaves nothing that the next one does not find and end.
 """
+
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -77,21 +79,17 @@ def recorded(folder: Path) -> list[str]:
 
 
 def release(folder: Path) -> None:
-    """End what still runs in the folder, unmount what is mounted there, and remove it."""
-    names = recorded(folder)
-    # a killed postmaster's children notice only later, and would write into a folder that is being removed
-    below = [processes.identity(pid) for name in names if processes.alive(name) for pid in _family(name)]
-    processes.end(names)
-    processes.end(below)
-    for point in folder.iterdir():
-        if os.path.ismount(point):
-            # lazily: a killed server's files may stay open for a moment
-            subprocess.run(["umount", "-l", str(point)], check=False)
+    """End what runs in the folder, unmount what is mounted there, and remove it."""
+    processes.end(recorded(folder))
+    # a killed postmaster's children may go on with a statement; their working folder is the data folder
+    processes.end(processes.identity(pid) for pid in processes.inside(folder) if pid != os.getpid())
+    with contextlib.suppress(FileNotFoundError):
+        # another run may be sweeping the same folder
+        for point in folder.iterdir():
+            if os.path.ismount(point):
+                # lazily: a killed server's files may stay open for a moment
+                subprocess.run(["umount", "-l", str(point)], check=False)
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _family(name: str) -> list[int]:
-    return processes.descendants(int(name.split("-", 1)[0]))
 
 
 def sweep() -> list[str]:

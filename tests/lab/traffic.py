@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Clients beside an operation: a writer whose committed rows give the RPO, a prober whose largest gap is the outage."""
+
 from __future__ import annotations
 
 import threading

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from checks.layout import CACHE, REQUIREMENTS, CheckError
 
+NOT_COMPILED = "/ansible_collections/|/tests?/|/pip/"
 PROBE = "import sys; print('%d.%d' % sys.version_info[:2], sys.executable)"
 
 

@@ -66,12 +66,13 @@ def pytest(
     marker: str = "",
     quick: bool = False,
     without: tuple[str, ...] = (),
-    runner: tuple[str, ...] = ("{python}", "-m", "pytest"),
+    options: tuple[str, ...] = (),
 ) -> Part:
     """A pytest session of its own over one folder, with its results as JUnit XML."""
     chosen = ("-m", marker) if marker else ()
     ignored = tuple(f"--ignore={path}" for path in without)
-    argv = (*runner, "--color=no", "--junitxml={work}/junit.xml", "-p", "no:cacheprovider", *chosen, *ignored, folder)
+    session = ("{python}", "-m", "pytest", "--color=no", "--junitxml={work}/junit.xml", "-p", "no:cacheprovider")
+    argv = (*session, *chosen, *ignored, *options, folder)
     return Part(name, environment, argv, seconds, folder, without, marker, packages, quick=quick)
 
 
@@ -82,7 +83,7 @@ def sanity(core: str, seconds: int) -> Part:
 
 # On a managed host there is no controller: what is tested there are the rooms that travel in a module's payload.
 CONTROLLER_ONLY = ("tests/unit/tools", "tests/unit/controller", "tests/unit/lab")
-MEASURED = ("{python}", "-m", "coverage", "run", "--data-file={work}/coverage", "-m", "pytest")
+MEASURED = ("--cov", "--cov-config=pyproject.toml", "--cov-report=term-missing:skip-covered")
 
 PARTS = (
     Part("ruff", "lint", ("{bin}/ruff", "check", "--no-cache", "."), 1, quick=True),
@@ -103,5 +104,5 @@ PARTS = (
     pytest("docs", "core-newest", "tests/docs", 90, packages=SERVERS),
     pytest("packaging-newest", "core-newest", "tests/packaging", 15),
     pytest("packaging-2.16", "core-2.16", "tests/packaging", 15),
-    pytest("unit-newest", "core-newest", "tests/unit", 30, quick=True, runner=MEASURED),
+    pytest("unit-newest", "core-newest", "tests/unit", 30, quick=True, options=MEASURED),
 )

@@ -26,8 +26,10 @@ class Restoration:
     """One restore. Times are ISO 8601 in UTC, '' when it has not happened; oids are 0 while unknown.
 
     database: the live name. target: the name of the restored database while it stands beside. building: its name
-    until it is verified. aside: the name of the database that a switch or an undo moved out of the way.
+    until it is verified. aside: the name of the database that the last switch or undo moved out of the way, and that
+    finish drops. newer: while an undo is under way, the name that the restored database will be kept under.
     counters: rows written per table (fingerprint's counters) in the restored database right before it went live.
+    aside_sequences: the sequences of the database aside, because a closed database cannot be asked.
     """
 
     id: str
@@ -48,10 +50,12 @@ class Restoration:
     snapshot_at: str = ""
     aside: str = ""
     aside_oid: int = 0
+    newer: str = ""
     switched_at: str = ""
     undone_at: str = ""
     finished_at: str = ""
     counters: Mapping[str, Json] = field(default_factory=dict)
+    aside_sequences: Mapping[str, Json] = field(default_factory=dict)
     vacuum_left: tuple[str, ...] = ()
     reason: str = ""
 

@@ -115,6 +115,24 @@ class SequenceState:
         return 2 * self.last_value * direction + (1 if self.called else 0)
 
 
+    def as_json(self) -> Json:
+        return [self.last_value, self.increment, self.called]
+
+
+def sequences_json(states: Mapping[str, SequenceState]) -> dict[str, Json]:
+    """For the record of a restore."""
+    return {name: state.as_json() for name, state in states.items()}
+
+
+def sequences_from_json(body: Mapping[str, Json]) -> dict[str, SequenceState]:
+    """The reverse."""
+    found = {}
+    for name, item in body.items():
+        value, step, called = cast("list[int]", item)
+        found[name] = SequenceState(name, int(value), int(step), bool(called))
+    return found
+
+
 def sequences_ahead(live: Mapping[str, SequenceState], other: Mapping[str, SequenceState]) -> list[SequenceState]:
     """Live sequences that stand further than their namesakes in the database that takes over.
 
@@ -148,8 +166,8 @@ class Scene:
     sessions: Sessions
     may_rename: bool
     carried: tuple[str, ...]
+    maintenance: str
     sequences: tuple[SequenceState, ...]
-    vacuum_left: tuple[str, ...] = ()
 
 
 def aside_name(database: str, verb: str, stamp: str) -> str:
@@ -159,6 +177,17 @@ def aside_name(database: str, verb: str, stamp: str) -> str:
 
 def _common(scene: Scene) -> list[Refusal]:
     found = blocker_refusals(scene.blockers, acknowledgeable=False)
+    if scene.database == scene.maintenance:
+        found.append(
+            Refusal(
+                OpsError(
+                    "maintenance_database",
+                    f"{scene.database!r} is the maintenance database of the connection, and nobody can rename the "
+                    "database he is in.",
+                    "Set connection.maintenance_database to another one, for instance template1.",
+                )
+            )
+        )
     if not scene.may_rename:
         found.append(
             Refusal(
@@ -197,6 +226,9 @@ def _shared_actions(scene: Scene, aside: str) -> list[Action]:
     actions.append(Action("rename", scene.other_name, f"to {scene.database}"))
     if scene.live_oid is not None:
         actions.append(Action("close", aside, "kept until restore_finish; nobody can connect to it"))
+    if scene.record.vacuum_left and scene.record.state == "verified":
+        count = len(scene.record.vacuum_left)
+        actions.append(Action("vacuum", scene.database, "large tables, once it is live", {"tables": count}))
     return actions
 
 

@@ -4,6 +4,7 @@
 
 Both kinds of zstd write one frame with a checksum and read each other's frames.
 """
+
 from __future__ import annotations
 
 import shutil
@@ -143,9 +144,7 @@ class ZstdProgram:
                 process.stderr.close()
 
 
-def _feed(
-    process: subprocess.Popen[bytes], chunks: Iterable[bytes | memoryview], stopping: threading.Event
-) -> None:
+def _feed(process: subprocess.Popen[bytes], chunks: Iterable[bytes | memoryview], stopping: threading.Event) -> None:
     """Write chunks to the program; an error of chunks ends the program, so that its reader stops too."""
     assert process.stdin is not None
     whole = False

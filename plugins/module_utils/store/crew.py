@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A few threads for a list of jobs: the first error ends all of them, and none is left behind."""
+
 from __future__ import annotations
 
 import threading

@@ -6,6 +6,7 @@ Decompressors differ in what they say about a stream that stops early or goes on
 over the block headers (RFC 8878, section 3.1.1) is the same for all. It also cuts the stream into pieces of
 at most one block, so that each piece decompresses to at most 128 KiB and memory stays bounded.
 """
+
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator

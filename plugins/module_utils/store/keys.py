@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which keys a store takes: one rule for every implementation, so that no key leaves the store's root."""
+
 from __future__ import annotations
 
 import re

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which store an inventory names: the shared argument spec and the table of implementations."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping

@@ -6,6 +6,7 @@ Raw bytes of the members lie one after the other in an object; where one ends th
 SHA-256 of each member come from the side that made it, and are compared twice: with what passed by on the
 way in, and with what the store gives back afterwards.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -22,7 +23,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.store.crew import 
 MIB = 1024 * 1024
 BUNDLE = 16 * MIB  # raw bytes of small files in one object
 ALONE = 4 * MIB  # a file from here on is an object of its own
-THREADED = 64 * MIB  # an object from here on is compressed by threads of its own: one table must not hold one core
+THREADED = 64 * MIB  # below this size an object does not gain by threads of its own
 
 
 class Fact(Protocol):
@@ -177,10 +178,13 @@ def write_packs(
     finished is called in the caller's thread for each object that is stored (and proven).
     """
     crew = Crew(workers)
+    sizes = [sum(fact.length for fact, _opener in pack) for pack in packs]
 
     def job(number: int) -> StoredObject:
+        # the other workers run dry before a pack of more than its share is done
+        threads = workers if sizes[number] * workers > sum(sizes) else 0
         key = object_key(number, codec)
-        return write_pack(store, folder, key, packs[number], codec, verify=verify, threads=workers, crew=crew)
+        return write_pack(store, folder, key, packs[number], codec, verify=verify, threads=threads, crew=crew)
 
     return crew.run(job, len(packs), finished)
 

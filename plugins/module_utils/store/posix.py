@@ -5,6 +5,7 @@
 Files under way lie in <root>/.tmp and are locked while their writer lives; what an interrupted writer left
 there is never visible as an object, and sweep removes it.
 """
+
 from __future__ import annotations
 
 import errno

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """An object store in a bucket of S3, at AWS or at any endpoint that speaks it."""
+
 from __future__ import annotations
 
 import os

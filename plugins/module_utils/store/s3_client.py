@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Clients of an S3 endpoint: boto3 imported when it is needed, with the settings every request has."""
+
 from __future__ import annotations
 
 import base64

@@ -4,6 +4,7 @@
 
 The ETag of the first answer goes with every later request, so that the bytes are all of one object.
 """
+
 from __future__ import annotations
 
 import time

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What S3 or the way to it said, as an error with a code, a cause and a remedy."""
+
 from __future__ import annotations
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError

@@ -6,6 +6,7 @@ Each request carries Content-MD5 and a signature over the SHA-256 of its body, s
 only what was sent. A token in the object's metadata tells our own object from another writer's when the
 answer to a request was lost and the request was sent twice.
 """
+
 from __future__ import annotations
 
 import hashlib

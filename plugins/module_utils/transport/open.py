@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.transport.base import Transport
+from ansible_collections.saasops.runbook.plugins.module_utils.transport.docker import open_docker
 from ansible_collections.saasops.runbook.plugins.module_utils.transport.local import LocalTransport
 
 TRANSPORTS: dict[str, Callable[[Mapping[str, object]], Transport]] = {
     "local": lambda params: LocalTransport(),
+    "docker": open_docker,
 }
 
 

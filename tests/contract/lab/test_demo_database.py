@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The demo database has one of everything that a backup or a restore can lose."""
+
 from __future__ import annotations
 
 import pytest
@@ -141,7 +142,7 @@ def test_pg_dump_and_pg_restore_carry_it_without_a_complaint(
     server.createdb("copied", template="template0")
     try:
         server.tool("pg_restore", "--exit-on-error", "-j2", "-d", "copied", str(folder))
-        counted = "SELECT (SELECT count(*) FROM org_acme.\"Activity\") + (SELECT sum(amount) FROM invoices)"
+        counted = 'SELECT (SELECT count(*) FROM org_acme."Activity") + (SELECT sum(amount) FROM invoices)'
         assert server.psql(counted, "copied") == server.psql(counted, demo_database)
     finally:
         server.dropdb("copied")

@@ -2,19 +2,24 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg2
 import pytest
+from psycopg2.extensions import connection
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
-from ansible_collections.saasops.runbook.tests.lab import disk, postgres, processes, scratch
+from ansible_collections.saasops.runbook.tests.lab import binaries, disk, postgres, processes, scratch
 
 
 def test_a_server_of_each_version_answers_with_its_own_version(server: postgres.Server) -> None:
@@ -83,8 +88,9 @@ def test_a_failing_statement_is_an_error_with_the_servers_words(server: postgres
 
 
 def test_a_server_that_cannot_start_says_why() -> None:
-    with pytest.raises(OpsError, match="no_such_setting") as refused, postgres.running(
-        18, settings={"no_such_setting": "1"}
+    with (
+        pytest.raises(OpsError, match="no_such_setting") as refused,
+        postgres.running(18, settings={"no_such_setting": "1"}),
     ):
         pass
     assert refused.value.code == "server_start_failed"
@@ -146,12 +152,56 @@ def test_ctrl_c_stops_the_server_and_removes_it() -> None:
     assert not Path(folder).exists()
 
 
+def test_a_backend_that_outlives_its_killed_postmaster_is_ended_too() -> None:
+    with postgres.running(18) as server:
+        busy = server.connect()
+        backend = busy.get_backend_pid()
+        name = processes.identity(backend)
+        # a loop in PL/pgSQL that waits for nothing does not notice that the postmaster is gone
+        busy.set_session(autocommit=True)
+        sender = threading.Thread(target=_loop, args=(busy,), daemon=True)
+        sender.start()
+        time.sleep(0.2)
+        os.kill(server.pid, signal.SIGKILL)
+        time.sleep(0.2)
+        assert processes.alive(name)
+    assert not processes.alive(name)
+    sender.join(5)
+
+
+def _loop(connection: connection) -> None:
+    with contextlib.suppress(psycopg2.Error), connection.cursor() as cursor:
+        cursor.execute("DO $$ BEGIN LOOP PERFORM 1; END LOOP; END $$")
+
+
+def test_programs_that_the_servers_user_cannot_reach_are_copied(own_scratch: Path, tmp_path: Path) -> None:
+    installation = binaries.find(18).resolve().parent
+    hidden = tmp_path / "closed"
+    shutil.copytree(installation, hidden / "pginstall", symlinks=True)
+    hidden.chmod(0o700)
+    runnable = binaries.runnable(hidden / "pginstall" / "bin")
+    if os.geteuid() == 0:
+        assert hidden not in runnable.parents
+    owner = processes.unprivileged()
+    root = os.geteuid() == 0
+    done = subprocess.run(
+        [str(runnable / "postgres"), "--version"],
+        user=owner.pw_uid if root else None,
+        capture_output=True,
+        text=True,
+        cwd="/",
+        check=True,
+    )
+    assert "PostgreSQL" in done.stdout
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 def test_data_on_a_small_disk_fills_up_and_the_server_recovers() -> None:
-    with disk.small(64) as folder, postgres.running(
-        18, data=folder / "data", settings={"max_wal_size": "32MB", "min_wal_size": "32MB"}
-    ) as server:
-        with pytest.raises(OpsError, match="No space left on device|server closed the connection"):
+    with (
+        disk.small(64) as folder,
+        postgres.running(18, data=folder / "data", settings={"max_wal_size": "32MB", "min_wal_size": "32MB"}) as server,
+    ):
+        with pytest.raises(OpsError, match=r"No space left on device|server closed the connection"):
             server.psql("CREATE TABLE much AS SELECT repeat(md5(g::text), 30) FROM generate_series(1, 100000) g")
         disk.grow(folder, 256)
         if not server.is_running:

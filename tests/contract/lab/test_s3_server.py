@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError, ReadTimeoutError
 from botocore.config import Config
+from botocore.exceptions import ClientError, ReadTimeoutError
 
 from ansible_collections.saasops.runbook.tests.lab import s3
 

@@ -1,0 +1,89 @@
+# Copyright (c) 2026 saasops.runbook contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """The option store, see STORE_SPEC in module_utils/store/open.py."""
+
+    DOCUMENTATION = r"""
+options:
+  store:
+    description:
+      - Where backup sets lie, as a folder of the host that the module runs on or as a bucket of S3.
+      - The bytes flow through the host that the module runs on, and that host holds the credentials.
+    type: dict
+    required: true
+    suboptions:
+      type:
+        description: V(posix) for a folder, V(s3) for a bucket.
+        type: str
+        choices:
+          - posix
+          - s3
+        default: posix
+      path:
+        description:
+          - The folder, from the root on. Required for O(store.type=posix).
+          - It must exist, so that a volume that is not mounted is noticed. Its file system must know hard links.
+          - What is made in it has mode V(0700) (folders) and V(0600) (files).
+        type: path
+      create:
+        description: Create the folder O(store.path) when it is not there.
+        type: bool
+        default: false
+      bucket:
+        description:
+          - The bucket, which must exist. Required for O(store.type=s3).
+          - The server must honour conditional writes (C(If-None-Match)), as AWS S3, MinIO, Ceph, SeaweedFS and R2 do.
+            That is tried with a small object below C(probes/) before anything is written.
+        type: str
+      prefix:
+        description: The beginning of all keys in the bucket, for instance V(podcastflow/).
+        type: str
+        default: ''
+      endpoint_url:
+        description: Address of an S3 server other than AWS, for instance V(https://s3.example.com:8333).
+        type: str
+      region:
+        description:
+          - Region of the bucket.
+          - Without it, boto3's own choice (environment, profile); else V(auto) where O(store.endpoint_url) is given
+            and V(us-east-1) where not.
+        type: str
+      access_key:
+        description:
+          - Access key. Without it, boto3 looks for credentials by itself, in O(store.profile), the environment,
+            C(~/.aws) and the instance's role.
+        type: str
+      secret_key:
+        description: Secret key of O(store.access_key).
+        type: str
+      session_token:
+        description: Session token of temporary credentials.
+        type: str
+      profile:
+        description: Profile of C(~/.aws) of the user that runs the module.
+        type: str
+      ca_bundle:
+        description: File of the CA that signed the certificate of O(store.endpoint_url).
+        type: path
+      path_style:
+        description:
+          - Put the bucket's name into the path instead of the host's name.
+          - Without it, yes where O(store.endpoint_url) is given and boto3's own choice where not.
+        type: bool
+      connect_timeout:
+        description: Seconds to wait for a connection to the S3 server.
+        type: int
+        default: 10
+      read_timeout:
+        description: Seconds to wait for the S3 server to go on.
+        type: int
+        default: 60
+      retries:
+        description: How often a request to the S3 server is sent again when the network or the server fails.
+        type: int
+        default: 5
+"""

@@ -1,0 +1,111 @@
+# Copyright (c) 2026 saasops.runbook contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bring what an interrupted restore, switch or undo left to a state that has a name.
+
+It is called by whoever holds the database's advisory lock: a record that says "under way" then speaks of a run that
+is dead. A half-made database is dropped, a rename is looked up in the catalog: it happened whole or not at all.
+"""
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import iso
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.restoration import Restoration
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.leftovers import end_leftovers
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.restore import drop_database
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.server_state import (
+    database_of_oid,
+    database_oid,
+)
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.sql import ident
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.swap import close_database
+from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Store
+from ansible_collections.saasops.runbook.plugins.module_utils.store.restorations import save
+
+
+def discard(session: Session, target: Target, record: Restoration) -> list[str]:
+    """Remove a half-made database, the roles made for it and its staging folder; says what was removed.
+
+    Only the name that carries the record's id, or the recorded oid under one of the record's two names, is dropped.
+    """
+    said = []
+    doomed = record.building if database_oid(session, record.building) is not None else None
+    if doomed is None and record.target_oid:
+        name = database_of_oid(session, record.target_oid)
+        doomed = name if name == record.target else None
+    if doomed is not None:
+        drop_database(session, doomed)
+        said.append(f"half-restored database {doomed} dropped")
+    for role in record.roles_created:
+        # one that got grants elsewhere meanwhile stays
+        with contextlib.suppress(OpsError):
+            session.run(f"DROP ROLE IF EXISTS {ident(role)}")
+    if record.staging:
+        target.transport.remove_tree(record.staging)
+    return said
+
+
+def conclude_switch(session: Session, record: Restoration, now: float) -> Restoration:
+    """The record after a switch whose commit the catalog shows; closes the old database."""
+    if record.aside_oid and database_of_oid(session, record.aside_oid) == record.aside:
+        close_database(session, record.aside, record.aside_oid)
+    return replace(record, state="switched", switched_at=record.switched_at or iso(now))
+
+
+def conclude_undo(session: Session, record: Restoration, now: float) -> Restoration:
+    """The record after an undo whose commit the catalog shows; closes the newer database."""
+    if record.newer and database_of_oid(session, record.target_oid) == record.newer:
+        close_database(session, record.newer, record.target_oid)
+    return replace(
+        record,
+        state="undone",
+        undone_at=record.undone_at or iso(now),
+        aside=record.newer,
+        aside_oid=record.target_oid if record.newer else 0,
+        newer="",
+    )
+
+
+def _concluded(session: Session, target: Target, record: Restoration, now: float) -> tuple[Restoration, str]:
+    """The record in a state that has a name, and a sentence on what was found."""
+    live = database_oid(session, record.database)
+    if record.state == "building":
+        removed = "; ".join(discard(session, target, record)) or "nothing was left of it"
+        return replace(record, state="failed", reason="interrupted"), f"Restore {record.id} was interrupted: {removed}."
+    if record.state == "switching":
+        if live is not None and live == record.target_oid:
+            after = conclude_switch(session, record, now)
+            return after, f"The switch of restore {record.id} had been committed when its run ended; it was concluded."
+        back = replace(record, state="verified", aside="", aside_oid=0)
+        return back, f"The switch of restore {record.id} was interrupted before its commit; nothing had changed."
+    if live is not None and live == record.aside_oid:
+        after = conclude_undo(session, record, now)
+        return after, f"The undo of restore {record.id} had been committed when its run ended; it was concluded."
+    if record.aside_oid and database_of_oid(session, record.aside_oid) == record.aside:
+        close_database(session, record.aside, record.aside_oid)
+    return (
+        replace(record, state="switched", newer=""),
+        f"The undo of restore {record.id} was interrupted before its commit; nothing had changed.",
+    )
+
+
+def reconcile(
+    session: Session, target: Target, store: Store, records: list[Restoration], now: float, *, check_mode: bool
+) -> tuple[list[Restoration], list[str]]:
+    """The records with every "under way" concluded, and sentences on what was done (or in check mode would be)."""
+    under_way = [r for r in records if r.state in ("building", "switching", "undoing")]
+    if check_mode:
+        return records, [f"Restore {r.id} was interrupted ({r.state}); the next run concludes it." for r in under_way]
+    said = end_leftovers(target, session, target.connection.application_name, [session.pid])
+    result = []
+    for record in records:
+        if record in under_way:
+            record, sentence = _concluded(session, target, record, now)
+            save(store, record)
+            said.append(sentence)
+        result.append(record)
+    return result, said

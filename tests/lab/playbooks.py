@@ -1,0 +1,80 @@
+# Copyright (c) 2026 saasops.runbook contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run the real playbooks the way an operator does: ansible-playbook, an inventory, short variables."""
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+# .../ansible_collections/saasops/runbook/tests/lab/playbooks.py
+COLLECTIONS = Path(__file__).resolve().parents[5]
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a run ended and what the operator saw."""
+
+    code: int
+    output: str
+
+    @property
+    def changed(self) -> int:
+        """Changed tasks of all hosts, from the recap."""
+        return sum(int(part.partition("=")[2]) for part in self.output.split() if part.startswith("changed="))
+
+
+def inventory(folder: Path, variables: Mapping[str, object], host: str = "demo") -> Path:
+    """Write an inventory of one host of this machine with these variables."""
+    body = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, **variables}
+    path = folder / "inventory.yml"
+    path.write_text(json.dumps({"all": {"hosts": {host: body}}}), encoding="utf-8")
+    return path
+
+
+def start(playbook: str, hosts: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start `ansible-playbook saasops.runbook.<playbook>` as the leader of a process group of its own."""
+    # an empty file of ours, so that no configuration of this user or folder is found
+    configuration = hosts.parent / "ansible.cfg"
+    configuration.touch()
+    environment = {
+        **os.environ,
+        "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
+        "ANSIBLE_CONFIG": str(configuration),
+        "ANSIBLE_HOME": str(hosts.parent / "ansible"),
+        "ANSIBLE_LOCAL_TEMP": str(hosts.parent / "ansible" / "local"),
+        "ANSIBLE_REMOTE_TEMP": str(hosts.parent / "ansible" / "remote"),
+        "ANSIBLE_NOCOLOR": "1",
+        "COLUMNS": "200",
+    }
+    return subprocess.Popen(
+        [
+            str(Path(sys.executable).parent / "ansible-playbook"),
+            f"saasops.runbook.{playbook}",
+            "-i",
+            str(hosts),
+            *arguments,
+        ],
+        env=environment,
+        cwd=hosts.parent,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        start_new_session=True,
+    )
+
+
+def play(playbook: str, hosts: Path, *arguments: str, timeout: float = 120) -> Run:
+    """Run a playbook to its end. Raises subprocess.TimeoutExpired after killing it."""
+    with start(playbook, hosts, *arguments) as process:
+        try:
+            output, _none = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    return Run(process.returncode, output)

@@ -1,0 +1,247 @@
+# Copyright (c) 2026 saasops.runbook contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The verbs backups and prune on a store in a folder; what they claim is looked up in the folder itself."""
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json
+from ansible_collections.saasops.runbook.plugins.module_utils.store import sets
+from ansible_collections.saasops.runbook.plugins.module_utils.store.posix import PosixStore
+from ansible_collections.saasops.runbook.tests.lab.backup_sets import (
+    DAY,
+    HOUR,
+    complete,
+    listing,
+    make_partial,
+    make_set,
+    pin,
+)
+from ansible_collections.saasops.runbook.tests.lab.playbooks import Run, inventory, play
+
+THREE_DAYS: Mapping[str, object] = {"daily": 3}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """An empty store."""
+    folder = tmp_path / "store"
+    folder.mkdir()
+    return folder
+
+
+def run(playbook: str, root: Path, *arguments: str, **variables: object) -> Run:
+    facts = {"saasops_store": {"path": str(root)}, "saasops_retention": THREE_DAYS, "saasops_rpo": "24h"}
+    return play(playbook, inventory(root.parent, {**facts, **variables}), *arguments)
+
+
+def line_of(run_: Run, set_id: str) -> str:
+    """The line of the table that speaks of a set."""
+    found: str = next(line for line in run_.output.splitlines() if set_id in line and " B " in line or
+                      set_id in line and "kB" in line)
+    return found
+
+
+def daily(root: Path, days: int) -> list[str]:
+    """One proven set a day, oldest first; the newest is an hour old."""
+    now = time.time()
+    return [make_set(root, now - HOUR - day * DAY) for day in reversed(range(days))]
+
+
+@pytest.mark.essential
+def test_prune_shows_deletes_and_repeats_without_change(root: Path) -> None:
+    ids = daily(root, 6)
+    pin(root, ids[0], "before version 2")
+    before = listing(root)
+
+    shown = run("prune", root, "--check", "--diff")
+    assert shown.code == 0, shown.output
+    assert listing(root) == before
+    assert shown.changed == 1
+    for set_id in ids[1:3]:
+        assert "DELETE" in line_of(shown, set_id)
+        assert f"superseded by proven {ids[-1]}" in line_of(shown, set_id)
+        assert f"+delete {set_id}" in shown.output
+    assert "pinned (before version 2)" in line_of(shown, ids[0])
+    assert "one of the 2 newest proven sets" in line_of(shown, ids[-1])
+    assert "2 of 6 sets would be deleted" in shown.output
+
+    done = run("prune", root)
+    assert done.code == 0, done.output
+    assert "2 of 6 sets deleted" in done.output
+    assert {path.name for path in (root / "backups").iterdir()} == {ids[0], *ids[3:]}
+    assert {name: body for name, body in before.items() if name.split("/")[1] not in ids[1:3]} == listing(root)
+
+    again = run("prune", root)
+    assert again.code == 0, again.output
+    assert again.changed == 0
+    assert "Nothing to delete: all 4 sets stay." in again.output
+
+
+def test_prune_leaves_damaged_foreign_future_running_and_needed_sets(root: Path) -> None:
+    now = time.time()
+    ids = daily(root, 5)
+    damaged = make_set(root, now - 90 * DAY)
+    manifest = root / "backups" / damaged / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("34567", "34568"))
+    foreign = make_set(root, now - 91 * DAY, system="other")
+    foreign_partial = make_partial(root, now - 92 * DAY, system="other")
+    future = make_set(root, now + 2 * DAY)
+    running = make_partial(root, now - 3 * DAY, changed=now - 60)
+    forgotten = make_partial(root, now - 3 * DAY)
+    record: dict[str, Json] = {"set": ids[0], "state": "verified"}
+    sets.write_json(PosixStore(str(root)), "restores/r1.json", record)
+
+    done = run("prune", root)
+
+    assert done.code == 0, done.output
+    gone = {ids[1], forgotten}
+    assert {path.name for path in (root / "backups").iterdir()} == (
+        {*ids, damaged, foreign, foreign_partial, future, running} - gone
+    )
+    assert "in use by restore r1 (verified)" in line_of(done, ids[0])
+    assert "was changed after it was sealed" in line_of(done, damaged)
+    assert "belongs to the system 'other'" in line_of(done, foreign)
+    assert "check the clocks" in line_of(done, future)
+    assert "a backup may be running" in line_of(done, running)
+    assert done.output.count("[WARNING]: Set ") == 4
+
+    named = run("prune", root, "-e", json.dumps({"also_delete": [damaged]}))
+    assert named.code == 0, named.output
+    assert not (root / "backups" / damaged).exists()
+    assert (root / "backups" / foreign).exists()
+
+
+def test_prune_deletes_nothing_on_the_strength_of_a_set_that_lost_an_object(root: Path) -> None:
+    now = time.time()
+    old, older = make_set(root, now - 40 * DAY), make_set(root, now - 50 * DAY)
+    newest = [make_set(root, now - HOUR), make_set(root, now - 2 * HOUR)]
+    for set_id in newest:
+        cut = root / "backups" / set_id / "objects" / "0002.zst"
+        cut.rename(cut.with_name("0003.zst"))  # as many bytes as promised, under another name
+    done = run("prune", root, saasops_retention={"hourly": 1})
+    assert done.code == 0, done.output
+    assert complete(root, [old, older, *newest]) == {old, older, *newest}
+    assert "lacks 1 of its 2 objects" in done.output
+    listed = run("backups", root)
+    assert listed.code == 2
+    assert "older than the RPO of 24 h" in listed.output
+
+
+def test_prune_refuses_more_deletions_than_allowed_and_shows_them(root: Path) -> None:
+    ids = daily(root, 6)
+    refused = run("prune", root, "-e", "max_delete=2")
+    assert refused.code == 2
+    assert "[prune_over_ceiling] 3 sets would be deleted, max_delete allows 2; none was deleted." in refused.output
+    assert "DELETE" in line_of(refused, ids[0])
+    assert complete(root, ids) == set(ids)
+    assert run("prune", root, "-e", "max_delete=3").code == 0
+    assert complete(root, ids) == set(ids[3:])
+
+
+def test_prune_refuses_to_leave_nothing(root: Path) -> None:
+    foreign = make_set(root, time.time() - DAY, system="other")
+    refused = run("prune", root, "-e", json.dumps({"also_delete": [foreign]}))
+    assert refused.code == 2
+    assert "[prune_everything]" in refused.output
+    assert complete(root, [foreign]) == {foreign}
+
+
+def test_prune_refuses_to_delete_a_sound_set_by_name(root: Path) -> None:
+    ids = daily(root, 2)
+    refused = run("prune", root, "-e", json.dumps({"also_delete": ids[0]}))
+    assert refused.code == 2
+    assert "[set_not_damaged]" in refused.output
+    assert complete(root, ids) == set(ids)
+
+
+@pytest.mark.parametrize(
+    ("variables", "code"),
+    [
+        ({"saasops_retention": {}}, "not_configured"),
+        ({"saasops_store": {}}, "not_configured"),
+        ({"saasops_retention": {"minimum_proven": 3}}, "bad_retention"),
+        ({"saasops_retention": {"daily_max_age": "7"}}, "bad_duration"),
+        ({"saasops_store": {"path": "/nowhere/at/all"}}, "store_missing"),
+    ],
+)
+def test_prune_refuses_what_cannot_be_meant(root: Path, variables: Mapping[str, object], code: str) -> None:
+    ids = daily(root, 6)
+    refused = run("prune", root, **variables)
+    assert refused.code == 2
+    assert f"[{code}]" in refused.output
+    assert complete(root, ids) == set(ids)
+
+
+@pytest.mark.essential
+@pytest.mark.parametrize(
+    ("age", "code", "verdict"),
+    [(0.79 * DAY, 0, "OK: app"), (0.81 * DAY, 0, "WARNING: app"), (0.99 * DAY, 0, "WARNING: app"),
+     (1.01 * DAY, 2, "CRITICAL: app")],
+)
+def test_backups_fails_when_the_newest_proven_recovery_point_is_older_than_the_rpo(
+    root: Path, age: float, code: int, verdict: str
+) -> None:
+    now = time.time()
+    proven = make_set(root, now - age)
+    unproven = make_set(root, now - HOUR, proof=None)
+    before = listing(root)
+    shown = run("backups", root)
+    assert shown.code == code, shown.output
+    assert verdict in shown.output
+    assert "stored" in line_of(shown, proven)
+    assert "UNPROVEN" in line_of(shown, unproven)
+    assert ("[recovery_point_critical]" in shown.output) is (code == 2)
+    assert shown.changed == 0
+    assert listing(root) == before
+
+
+def test_backups_of_an_empty_store_is_critical(root: Path) -> None:
+    shown = run("backups", root, "-e", "database=app")
+    assert shown.code == 2
+    assert "CRITICAL: app: no proven backup at all" in shown.output
+
+
+def test_backups_lists_what_cannot_be_relied_on(root: Path) -> None:
+    now = time.time()
+    good = make_set(root, now - HOUR)
+    unreadable = make_set(root, now - 2 * HOUR)
+    (root / "backups" / unreadable / "manifest.json").write_bytes(b"\xff\x00 no JSON")
+    bad_pin = make_set(root, now - 3 * HOUR)
+    (root / "backups" / bad_pin / "pin.json").write_bytes(b"{")
+    partial = make_partial(root, now - 4 * HOUR)
+    odd = make_set(root, now - 5 * HOUR, tenant='org "ä"\n\x1b[31m; DROP')
+    shown = run("backups", root)
+    assert shown.code == 0, shown.output
+    assert "DAMAGED" in line_of(shown, unreadable)
+    assert "pin.json cannot be read" in line_of(shown, bad_pin)
+    assert "PARTIAL" in line_of(shown, partial)
+    assert r"tenant org \"ä\"\\n\\x1b[31m; DROP" in line_of(shown, odd)
+    assert "stored" in line_of(shown, good)
+    assert "Not to be relied on: 1 damaged, 1 partial." in shown.output
+
+
+def test_backups_says_when_the_schedule_cannot_meet_the_rpo_and_when_each_set_expires(root: Path) -> None:
+    ids = daily(root, 4)
+    shown = run("backups", root, saasops_schedule="24h")
+    assert shown.code == 0, shown.output
+    assert "A backup every 24 h cannot meet an RPO of 24 h" in shown.output
+    assert "next prune" in line_of(shown, ids[0])
+    expiry = time.strftime("%Y-%m-%d %H:%M", time.gmtime(time.time() - HOUR + DAY))
+    assert expiry[:10] in line_of(shown, ids[1])
+    assert run("prune", root).code == 0
+    assert complete(root, ids) == set(ids[1:])
+
+
+def test_backups_without_a_policy_or_an_rpo_still_lists(root: Path) -> None:
+    ids = daily(root, 2)
+    shown = run("backups", root, saasops_retention={}, saasops_rpo="")
+    assert shown.code == 0, shown.output
+    assert line_of(shown, ids[0])
+    assert "UNKNOWN: app" in shown.output
+    assert "no RPO is given" in shown.output
