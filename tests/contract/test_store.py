@@ -219,7 +219,21 @@ def test_an_object_that_is_not_there_is_missing(store: Store) -> None:
     assert code(lambda: content(store, "b")) == "object_missing"
 
 
-KEYS = ["", "/etc/passwd", "../up", "a/../../b", "a//b", "a/", ".tmp/x", "a/.hidden", "a b", "a\n", "ä", "a\x00b", "x" * 901]
+KEYS = [
+    "",
+    "/etc/passwd",
+    "../up",
+    "a/../../b",
+    "a//b",
+    "a/",
+    ".tmp/x",
+    "a/.hidden",
+    "a b",
+    "a\n",
+    "ä",
+    "a\x00b",
+    "x" * 901,
+]
 
 
 @pytest.mark.parametrize("key", KEYS)

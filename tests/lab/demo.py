@@ -119,7 +119,9 @@ def main(arguments: list[str]) -> int:
         started = time.monotonic()
         create(server, parameters=Parameters(options.megabytes, options.seed))
         size = server.psql("SELECT pg_size_pretty(pg_database_size('demo'))")
-        print(f"{size} in {time.monotonic() - started:.1f} s: psql '{server.dsn('demo')}'", flush=True)
+        print(f"{size} in {time.monotonic() - started:.1f} s", flush=True)
+        login = f"-h {server.host} -p {server.port} -U {server.user} demo"
+        print(f"PGPASSFILE={server.passfile} {server.bin / 'psql'} {login}", flush=True)
         try:
             sys.stdin.readline()
         except KeyboardInterrupt:

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """An HTTP proxy on 127.0.0.1 that spoils chosen requests as servers, caches and bad memory do.
 
-    with HttpProxy(server.port) as proxy:
-        proxy.rules.append(Rule("status", method="PUT", status=503, times=2))
+with HttpProxy(server.port) as proxy:
+    proxy.rules.append(Rule("status", method="PUT", status=503, times=2))
 """
 
 from __future__ import annotations

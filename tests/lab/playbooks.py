@@ -28,11 +28,14 @@ class Run:
         return sum(int(part.partition("=")[2]) for part in self.output.split() if part.startswith("changed="))
 
 
-def inventory(folder: Path, variables: Mapping[str, object], host: str = "demo") -> Path:
-    """Write an inventory of one host of this machine with these variables."""
+def inventory(
+    folder: Path, variables: Mapping[str, object], hosts: Mapping[str, Mapping[str, object]] | None = None
+) -> Path:
+    """Write an inventory of this machine: the host demo, or others with variables of their own on top."""
     body = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, **variables}
     path = folder / "inventory.yml"
-    path.write_text(json.dumps({"all": {"hosts": {host: body}}}), encoding="utf-8")
+    content = {"all": {"vars": body, "hosts": {"demo": {}} if hosts is None else hosts}}
+    path.write_text(json.dumps(content), encoding="utf-8")
     return path
 
 

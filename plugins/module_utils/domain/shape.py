@@ -3,6 +3,7 @@
 """The tables of one schema as a merge of rows must know them, and what ties them to the rest of the database."""
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -50,7 +51,6 @@ class Table:
     """A table whose rows are merged as a whole: an ordinary one, or the top of a partitioned one.
 
     key: the primary key, or another unique index over columns that are never null; None when there is none.
-    key_types are not needed: types come from the columns themselves.
     """
 
     name: str
@@ -157,26 +157,43 @@ class Surroundings:
     foreign_tables: tuple[str, ...] = ()
 
 
+_CAST = re.compile(r"::(\"[^\"]+\"|[a-z_]\w*)(\.(\"[^\"]+\"|\w+))?( (varying|precision|with(out)? time zone))*(\(\d+(,\d+)?\))?(\[\])*")
+# the server prints an expression with other casts and brackets once it was dumped and read back
+_EXPRESSIONS = re.compile(r"CHECK |GENERATED |WHERE |EXCLUDE ")
+
+
+def plain_text(text: str) -> str:
+    """A catalog text without casts, brackets and blanks when it holds an expression."""
+    return re.sub(r"[()\s]", "", _CAST.sub("", text)) if _EXPRESSIONS.search(text) else text
+
+
 def structure_differences(live: Sequence[Trait], restored: Sequence[Trait]) -> list[tuple[str, str, str]]:
     """(kind, object, sentence) for each way in which the live schema cannot take the restored rows as they were.
 
-    Partitions and sequences that only the live schema has do no harm: rows go where they belong.
+    Partitions and sequences that only the live schema has do no harm: rows go where they belong. A constraint's
+    name is not compared.
     """
-    here = {(t.kind, t.object, t.text) for t in live}
-    there = {(t.kind, t.object, t.text) for t in restored}
+    here = {(t.kind, t.object, plain_text(t.text)): t.text for t in live}
+    there = {(t.kind, t.object, plain_text(t.text)): t.text for t in restored}
+    now = {(kind, name): text for (kind, name, _plain), text in here.items()}
+    before = {(kind, name) for kind, name, _plain in there}
     found = []
-    both = {(kind, name) for kind, name, _text in here} & {(kind, name) for kind, name, _text in there}
-    for kind, name, text in sorted(there - here):
-        if kind in ("constraint", "unique index"):
-            found.append((kind, name, f"{kind} on {name} of the set is not in the live schema: {text}"))
-        elif (kind, name) in both:
-            now = next(t for k, n, t in sorted(here) if (k, n) == (kind, name))
-            found.append((kind, name, f"{kind} {name} is {now} and was {text}"))
+    for kind, name, plain in sorted(set(there) - set(here)):
+        text = there[(kind, name, plain)]
+        if kind in _SEVERAL:
+            found.append((kind, name, f"{name} lacks the {kind}: {text}"))
+        elif (kind, name) in now:
+            found.append((kind, name, f"{kind} {name} is {now[(kind, name)]} and was {text}"))
         else:
-            found.append((kind, name, f"{kind} {name} is missing in the live schema ({text})"))
-    for kind, name, text in sorted(here - there):
-        if kind in ("constraint", "unique index"):
-            found.append((kind, name, f"{kind} on {name} is new in the live schema: {text}"))
-        elif (kind, name) not in both and kind not in ("partition", "sequence"):
-            found.append((kind, name, f"{kind} {name} is new in the live schema ({text})"))
+            found.append((kind, name, f"{kind} {name} is missing ({text})"))
+    for kind, name, plain in sorted(set(here) - set(there)):
+        text = here[(kind, name, plain)]
+        if kind in _SEVERAL:
+            found.append((kind, name, f"{name} has a new {kind}: {text}"))
+        elif (kind, name) not in before and kind not in ("partition", "sequence"):
+            found.append((kind, name, f"{kind} {name} is new ({text})"))
     return found
+
+
+# kinds of which an object has several
+_SEVERAL = ("constraint", "unique index")

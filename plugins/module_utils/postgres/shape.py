@@ -77,10 +77,15 @@ SELECT t.relname::text AS "table", c.relname::text AS name, i.indisprimary AS "p
  ORDER BY t.relname, i.indisprimary DESC, i.indnkeyatts, c.relname
 """
 )
-# a foreign key is one for its partitioned table, however many partitions repeat it
+# a foreign key is one for its partitioned table, however many partitions repeat it; one of a partition counts for the top
+_TOP_NAME = """
+coalesce((SELECT p.relname::text FROM pg_partition_ancestors({oid}) WITH ORDINALITY AS a(relid, place)
+            JOIN pg_class p ON p.oid = a.relid
+           WHERE p.relnamespace = {alias}.relnamespace ORDER BY a.place DESC LIMIT 1), {alias}.relname::text)
+"""
 _FOREIGN = """
-SELECT k.conname::text AS name, n.nspname::text AS schema, c.relname::text AS "table",
-       m.nspname::text AS to_schema, r.relname::text AS to_table, k.confdeltype::text AS on_delete,
+SELECT k.conname::text AS name, n.nspname::text AS schema, {from_top:raw} AS "table",
+       m.nspname::text AS to_schema, {to_top:raw} AS to_table, k.confdeltype::text AS on_delete,
        k.confupdtype::text AS on_update,
        (SELECT json_agg(a.attname ORDER BY u.place) FROM unnest(k.conkey) WITH ORDINALITY AS u(number, place)
           JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.number) AS columns,
@@ -195,7 +200,10 @@ def read_shape(session: Session, schema: str) -> Shape:
 
 def read_foreign(session: Session, schema: str) -> tuple[Foreign, ...]:
     """The foreign keys that begin or end in the schema."""
-    return tuple(_foreign(row) for row in session.rows(render(_FOREIGN, schema=schema)))
+    from_top, to_top = (_TOP_NAME.format(oid=f"{alias}.oid", alias=alias) for alias in ("c", "r"))
+    return tuple(
+        _foreign(row) for row in session.rows(render(_FOREIGN, schema=schema, from_top=from_top, to_top=to_top))
+    )
 
 
 def _foreign(row: Mapping[str, Json]) -> Foreign:

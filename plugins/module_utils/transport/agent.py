@@ -19,9 +19,6 @@ from dataclasses import dataclass
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.transport.base import FileFact
 
-# Environment variable of everything started through an exec: "<run>-<number>", to find what an exec left behind.
-MARK = "SAASOPS_EXEC"
-
 # $1 random word, $2 "keep" or "drop" (stdout), then the program and its arguments.
 # Two tees in a row: the first feeds the real stdout, the second sha256sum and wc. /proc/self/fd is only ever a
 # pipe of our own, because the exec's own stdout may belong to root.
@@ -61,7 +58,7 @@ SECRET = r"""
 umask 077
 for old in /dev/shm/saasops-pass-*.* /tmp/saasops-pass-*.*; do
   [ -f "$old" ] && [ ! -L "$old" ] || continue
-  grep -q saasops-pass "/proc/${old##*.}/cmdline" 2>/dev/null || rm -f -- "$old" 2>/dev/null
+  { tr '\0' '\n' <"/proc/${old##*.}/cmdline"; } 2>/dev/null | grep -qx saasops-pass || rm -f -- "$old" 2>/dev/null
 done
 [ "$2" -gt 0 ] || exit 0
 folder=/tmp
@@ -81,8 +78,8 @@ cat >/dev/null
 FIND = r"""
 for folder in /proc/[0-9]*; do
   [ -r "$folder/environ" ] && [ "${folder#/proc/}" != "$$" ] || continue
-  grep -qF "$2=$3" "$folder/environ" 2>/dev/null || continue
-  tr '\n\0' ' \n' <"$folder/environ" 2>/dev/null | {
+  # busybox's grep sees nothing after a NUL, so lines are made of it first
+  { tr '\n\0' ' \n' <"$folder/environ"; } 2>/dev/null | {
     found= own=
     while IFS= read -r line; do
       case $line in

@@ -98,7 +98,10 @@ class Transport(Protocol):
         """True when both paths lie on one file system."""
 
     def find_marked(self, mark: str) -> list[int]:
-        """Process ids on the far side whose environment holds PGAPPNAME=mark (all marks that start with it)."""
+        """Process ids on the far side whose environment holds PGAPPNAME=mark (all marks that start with it).
+
+        Those that this run started itself are left out.
+        """
 
     def end(self, pids: Sequence[int]) -> None:
         """SIGTERM, and after 2 seconds SIGKILL."""

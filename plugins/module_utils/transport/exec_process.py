@@ -111,7 +111,7 @@ class _Counted(io.RawIOBase):
 class ExecProcess:
     """See transport.base.Process. wait() raises OpsError stream_cut when the output did not arrive whole.
 
-    token: value of agent.MARK in the far side's environment; end_far(token) ends what carries it there.
+    end_far() ends what is left of it on the far side.
     """
 
     def __init__(

@@ -21,12 +21,11 @@ from ansible_collections.saasops.runbook.plugins.module_utils.transport.exec_pro
     end_client,
     spawn,
 )
+from ansible_collections.saasops.runbook.plugins.module_utils.transport.own import MARK, RUN
 
 CHUNK = 1 << 20
 # Seconds for small questions; a far side that does not answer must not hang a run.
 PATIENCE = 60.0
-# This process, in the environment of all it starts on far sides: its own are not leftovers.
-_RUN = os.urandom(8).hex()
 _NUMBERS = itertools.count(1)
 
 
@@ -54,14 +53,14 @@ class ExecTransport:
 
     def _start(self, argv: Sequence[str], env: Mapping[str, str] | None, stdin: bool, stdout: bool) -> ExecProcess:
         # of one width, so that no token is the beginning of another
-        token = f"{_RUN}-{next(_NUMBERS):08d}"
-        marked = {"LC_ALL": "C", **(env or {}), agent.MARK: token}
+        token = f"{RUN}-{next(_NUMBERS):08d}"
+        marked = {"LC_ALL": "C", **(env or {}), MARK: token}
         return ExecProcess(self._gateway, argv, marked, stdin, stdout, lambda: self._end_token(token))
 
     def _end_token(self, token: str) -> None:
         # when the far side is gone, so is what ran there
         with contextlib.suppress(OpsError, subprocess.TimeoutExpired):
-            self.end(self._find("-", agent.MARK, token))
+            self.end(self._find("-", MARK, token))
 
     def _sh(self, program: str, *arguments: str, stdin: bytes = b"", timeout: float | None = None) -> Completed:
         return self.run(["sh", "-c", program, "saasops", *arguments], stdin=stdin, timeout=timeout)
@@ -72,7 +71,7 @@ class ExecTransport:
         secret = content.encode("utf-8")
         word = os.urandom(8).hex()
         program = ["sh", "-c", agent.SECRET, "saasops-pass", word, str(len(secret))]
-        keeper = spawn([*self._gateway.argv({agent.MARK: f"{_RUN}-secret"}), *program], stdin=True, stdout=True)
+        keeper = spawn([*self._gateway.argv({MARK: f"{RUN}-secret"}), *program], stdin=True, stdout=True)
         try:
             line = b""
             if keeper.stdin is not None and keeper.stdout is not None:
@@ -191,7 +190,7 @@ class ExecTransport:
         return devices[0] == devices[1]
 
     def find_marked(self, mark: str) -> list[int]:
-        return self._find(_RUN, "PGAPPNAME", mark)
+        return self._find(RUN, "PGAPPNAME", mark)
 
     def _find(self, own: str, variable: str, beginning: str) -> list[int]:
         done = self._sh(agent.FIND, own, variable, beginning, timeout=PATIENCE)

@@ -20,13 +20,18 @@ from typing import IO
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.transport.base import Completed, FileFact, Process
+from ansible_collections.saasops.runbook.plugins.module_utils.transport.own import MARK, RUN
 
 CHUNK = 1 << 20
 MEMORY = os.path.join(os.sep, "dev", "shm")
 _STDERR_KEPT = 64 * 1024
 
 
-def _tool_missing(program: str) -> OpsError:
+def _tool_missing(program: str, error: OSError) -> OpsError:
+    if isinstance(error, PermissionError):
+        return OpsError(
+            "tool_missing", f"The program {program} may not be run.", "Check its mode and owner.", {"program": program}
+        )
     return OpsError(
         "tool_missing",
         f"The program {program} was not found.",
@@ -52,15 +57,8 @@ class LocalProcess:
                 stderr=subprocess.PIPE,
                 start_new_session=True,
             )
-        except FileNotFoundError as error:
-            raise _tool_missing(argv[0]) from error
-        except PermissionError as error:
-            raise OpsError(
-                "tool_missing",
-                f"The program {argv[0]} may not be run.",
-                "Check its mode and owner.",
-                {"program": argv[0]},
-            ) from error
+        except OSError as error:
+            raise _tool_missing(argv[0], error) from error
         self._kept = bytearray()
         self._drain = threading.Thread(target=self._read_stderr, daemon=True)
         self._drain.start()
@@ -119,7 +117,7 @@ class LocalTransport:
     name = "local"
 
     def _env(self, env: Mapping[str, str] | None) -> dict[str, str]:
-        return {**os.environ, "LC_ALL": "C", **(env or {})}
+        return {**os.environ, "LC_ALL": "C", **(env or {}), MARK: f"{RUN}-local"}
 
     def run(
         self,
@@ -133,8 +131,8 @@ class LocalTransport:
             done = subprocess.run(
                 list(argv), env=self._env(env), input=stdin, capture_output=True, timeout=timeout, check=False
             )
-        except FileNotFoundError as error:
-            raise _tool_missing(argv[0]) from error
+        except OSError as error:
+            raise _tool_missing(argv[0], error) from error
         return Completed(done.returncode, done.stdout, done.stderr)
 
     def start(
@@ -166,9 +164,12 @@ class LocalTransport:
         shutil.rmtree(path, ignore_errors=True)
 
     def file_facts(self, folder: str) -> list[FileFact]:
+        def refuse(error: OSError) -> None:
+            raise _file_error(error, folder) from error
+
         paths = sorted(
             os.path.relpath(os.path.join(where, name), folder)
-            for where, _folders, names in os.walk(folder)
+            for where, _folders, names in os.walk(folder, onerror=refuse)
             for name in names
         )
         with ThreadPoolExecutor(max_workers=2) as pool:
@@ -184,17 +185,23 @@ class LocalTransport:
             yield iter(lambda: stream.read(CHUNK), b"")
 
     def write_file(self, path: str, chunks: Iterable[bytes]) -> FileFact:
+        partial = f"{path}.partial-{os.urandom(4).hex()}"
         checksum, length = hashlib.sha256(), 0
         try:
-            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb", buffering=0) as stream:
+            with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb", buffering=0) as stream:
                 for chunk in chunks:
                     view = memoryview(chunk)
                     while view:
                         view = view[stream.write(view) :]
                     checksum.update(chunk)
                     length += len(chunk)
+                os.fsync(stream.fileno())
+            os.replace(partial, path)
         except OSError as error:
             raise _file_error(error, path) from error
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(partial)
         return FileFact(os.path.basename(path), length, checksum.hexdigest())
 
     def free_bytes(self, path: str) -> int:
@@ -208,12 +215,14 @@ class LocalTransport:
 
     def find_marked(self, mark: str) -> list[int]:
         wanted = b"PGAPPNAME=" + mark.encode()
+        own = f"{MARK}={RUN}-".encode()
         found = []
         for entry in os.listdir("/proc") if os.path.isdir("/proc") else []:
             if not entry.isdigit() or int(entry) == os.getpid():
                 continue
             with contextlib.suppress(OSError), open(f"/proc/{entry}/environ", "rb") as stream:
-                if any(item.startswith(wanted) for item in stream.read().split(b"\0")):
+                items = stream.read().split(b"\0")
+                if any(item.startswith(wanted) for item in items) and not any(item.startswith(own) for item in items):
                     found.append(int(entry))
         return sorted(found)
 

@@ -42,11 +42,14 @@ def test_the_prober_measures_an_outage_and_not_more(server: postgres.Server, mar
             time.sleep(0.2)
             calm = prober.largest_gap
             proxy.fault = Fault("refuse")
+            begun = time.monotonic()
             time.sleep(0.5)
+            outage = time.monotonic() - begun
             proxy.fault = None
             time.sleep(0.2)
-    assert calm < 0.3
-    assert 0.5 <= prober.largest_gap < 1.0
+    assert calm < outage
+    # a busy machine may add to it, never take away
+    assert outage <= prober.largest_gap < outage + 1.0
     assert prober.failures
 
 

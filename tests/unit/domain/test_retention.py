@@ -63,6 +63,11 @@ def of(decisions: Sequence[Decision], set_id: str) -> Decision:
     return next(decision for decision in decisions if decision.set_id == set_id)
 
 
+def left_over(sets: Sequence[BackupSet], decisions: Sequence[Decision]) -> list[BackupSet]:
+    stays = {decision.set_id for decision in decisions if decision.keeps}
+    return [item for item in sets if item.set_id in stays]
+
+
 DAYS = [a_set(f"d{day}", f"2026-11-{day} 02:00") for day in range(10, 23)]
 
 
@@ -293,6 +298,40 @@ def test_a_policy_is_read_with_its_defaults() -> None:
     )
 
 
+def after_a_year(every: float, options: dict[str, object]) -> list[float]:
+    """Ages in days of what is left, newest first, when a year of proven backups was pruned each day."""
+    wanted = read_policy(options)
+    left: list[BackupSet] = []
+    made = 0
+    for day in range(400):
+        morning = at("2025-10-20 02:00") + day * DAY
+        while at("2025-10-20 02:00") + made * every <= morning:
+            started = at("2025-10-20 02:00") + made * every
+            left.append(a_set(f"b{made:05d}", started))
+            made += 1
+        left = left_over(left, decide_retention(left, wanted, morning))
+    return [(at("2025-10-20 02:00") + 399 * DAY - item.started) / DAY for item in reversed(left)]
+
+
+def test_hourly_for_a_day_daily_for_30_weekly_for_12_monthly_for_12_is_kept_so() -> None:
+    ages = after_a_year(
+        HOUR, {"hourly_max_age": "24h", "daily_max_age": "30d", "weekly_max_age": "12w", "monthly": 12}
+    )
+    assert sum(age < 1 for age in ages) == 24
+    # 23 November, 02:00: the first set of each of the last thirty days, of the twelve weeks, of the twelve months
+    assert [age for age in ages if 1 <= age <= 30] == [pytest.approx(day + 2 / 24) for day in range(1, 30)]
+    weeks = [age for age in ages if 31 < age <= 12 * 7]
+    assert len([age for age in weeks if (age - 2 / 24) % 7 == pytest.approx(0)]) == 7
+    assert len(ages) - len([age for age in ages if age <= 12 * 7]) == 9
+    assert max(ages) == pytest.approx((at("2026-11-23 02:00") - at("2025-12-01 00:00")) / DAY)
+
+
+def test_seven_days_four_weeks_twelve_months_is_kept_so() -> None:
+    ages = after_a_year(DAY, {"daily": 7, "weekly": 4, "monthly": 12})
+    # 23 November 2026 is a Monday; the months go back to December, each by its first day
+    assert [round(age) for age in ages] == [0, 1, 2, 3, 4, 5, 6, 7, 14, 21, 22, 53, 83, 114, 145, 175, 206, 236, 267, 295, 326, 357]
+
+
 moments = st.integers(min_value=-60 * 24 * 40, max_value=60).map(lambda minutes: NOW + minutes * 60.0)
 pins = st.none() | st.builds(Pin, st.just("why"), st.none() | moments)
 complete_sets = st.builds(
@@ -323,11 +362,6 @@ policies = st.builds(
     st.integers(1, 4),
     st.sampled_from(["stored", "restored"]),
 )
-
-
-def left_over(sets: Sequence[BackupSet], decisions: Sequence[Decision]) -> list[BackupSet]:
-    stays = {decision.set_id for decision in decisions if decision.keeps}
-    return [item for item in sets if item.set_id in stays]
 
 
 @settings(deadline=None)

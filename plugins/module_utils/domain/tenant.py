@@ -1,0 +1,337 @@
+# Copyright (c) 2026 saasops.runbook contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a restore of one tenant is going to do, and every reason for which it will not."""
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Action, Plan
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.refusals import Refusal, settle
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.shape import Foreign, Shape, Surroundings, Table
+
+# the idempotency key of a set that was made to go back to: never chosen unless it is named
+UNDO_KEY = "undo of a tenant's restore"
+VERB = "ansible-playbook saasops.runbook.restore_tenant"
+
+
+@dataclass(frozen=True)
+class Source:
+    """The set: its id, the kind of set, when its snapshot was taken (ISO 8601)."""
+
+    set_id: str
+    kind: str
+    snapshot_at: str
+
+
+@dataclass(frozen=True)
+class Count:
+    """Rows of a table in the set and in the live schema; same: True when their hashes are known to be equal."""
+
+    restored: int
+    live: int
+    same: bool = False
+
+
+@dataclass(frozen=True)
+class Change:
+    """What becomes of one table, in rows. emptied: all rows are deleted and inserted, for want of a key."""
+
+    table: str
+    inserted: int
+    updated: int
+    deleted: int
+    unchanged: int
+    emptied: bool = False
+
+    @property
+    def any(self) -> bool:
+        return bool(self.inserted or self.updated or self.deleted)
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "table": self.table,
+            "inserted": self.inserted,
+            "updated": self.updated,
+            "deleted": self.deleted,
+            "unchanged": self.unchanged,
+        }
+
+
+@dataclass(frozen=True)
+class Referring:
+    """Rows of another table that stand in the way: how many, and a few of the values they hold."""
+
+    foreign: Foreign
+    rows: int
+    samples: tuple[str, ...]
+
+    def text(self) -> str:
+        f = self.foreign
+        values = ", ".join(self.samples) + (", ..." if self.rows > len(self.samples) else "")
+        return (
+            f"{self.rows} rows of {f.schema}.{f.table} ({', '.join(f.columns)}) -> {f.to_schema}.{f.to_table}"
+            f" ({', '.join(f.to_columns)}), constraint {f.name}, ON DELETE {f.action}: {values}"
+        )
+
+
+# what pg_restore lists that neither rows nor their keys depend on; views may even need what is not there
+_IRRELEVANT = (
+    "ACL", "COMMENT", "DEFAULT", "EVENT TRIGGER", "FOREIGN TABLE", "MATERIALIZED VIEW", "POLICY", "PROCEDURAL LANGUAGE",
+    "PUBLICATION", "ROW SECURITY", "RULE", "SECURITY LABEL", "SERVER", "STATISTICS", "SUBSCRIPTION", "TRIGGER",
+    "USER MAPPING", "VIEW",
+)  # fmt: skip
+_ENTRY = re.compile(r"^\d+; \d+ \d+ (?:" + "|".join(_IRRELEVANT) + r") ")
+
+
+def data_relevant(listing: str) -> str:
+    """The lines of pg_restore --list that a scratch copy of the tables needs."""
+    return "".join(line for line in listing.splitlines(keepends=True) if not _ENTRY.match(line))
+
+
+def command(tenant: str, set_id: str) -> str:
+    """The command that restores the tenant from a set, ready to paste."""
+    if re.fullmatch(r"[\w.-]+", tenant, re.ASCII):
+        return f"{VERB} -e tenant={tenant} -e set={set_id}"
+    return f"{VERB} -e {shlex.quote(json.dumps({'tenant': tenant, 'set': set_id}, ensure_ascii=False))}"
+
+
+def _refuse(code: str, cause: str, remedy: str, details: Mapping[str, object] | None = None) -> Refusal:
+    return Refusal(OpsError(code, cause, remedy, details))
+
+
+def _listed(items: Sequence[str], most: int = 10) -> str:
+    return "; ".join(items[:most]) + (f"; and {len(items) - most} more" if len(items) > most else "")
+
+
+WAYS_ON = (
+    "Choose a set that was made with the present structure (verb backups); or restore the whole database beside "
+    "(verb restore) and copy what is needed by hand."
+)
+
+
+def structure_refusal(tenant: str, found: Sequence[tuple[str, str, str]]) -> OpsError:
+    """The live schema is not built as it was."""
+    sentences = [text for _kind, _object, text in found]
+    return OpsError(
+        "structure_differs",
+        f"Schema {tenant!r} is not built as it was when the set was made: {_listed(sentences)}.",
+        WAYS_ON,
+        {"differences": [{"kind": k, "object": o, "text": t} for k, o, t in found[:200]]},
+    )
+
+
+def _referenced(shape: Shape, table: Table) -> list[Foreign]:
+    return [f for f in shape.foreign if (f.to_schema, f.to_table) == (shape.schema, table.name)]
+
+
+def _shape_refusals(shape: Shape, around: Surroundings) -> list[Refusal]:
+    found = []
+    if around.rules:
+        found.append(
+            _refuse(
+                "tenant_has_rules",
+                f"Rules would rewrite the changes: {_listed(around.rules)}.",
+                "Disable them for the restore (ALTER TABLE ... DISABLE RULE), or restore the database beside.",
+                {"rules": list(around.rules)},
+            )
+        )
+    if around.elsewhere:
+        found.append(
+            _refuse(
+                "partition_elsewhere",
+                f"Partitions of the tenant's tables lie outside of its schema: {_listed(around.elsewhere)}.",
+                "The set of one schema does not hold them. Restore the database beside and copy by hand.",
+                {"partitions": list(around.elsewhere)},
+            )
+        )
+    bare = [t for t in shape.tables if t.key is None and _referenced(shape, t)]
+    if bare:
+        names = [f"{t.name} (by {', '.join(f'{f.schema}.{f.table}' for f in _referenced(shape, t))})" for t in bare]
+        found.append(
+            _refuse(
+                "table_without_key",
+                f"Tables without a primary key are referred to by others, so their rows cannot be told apart: {_listed(names)}.",
+                "Give them a primary key or a unique index over NOT NULL columns.",
+                {"tables": [t.name for t in bare]},
+            )
+        )
+    return found
+
+
+def _tables_refusal(shape: Shape, counts: Mapping[str, Count | None], restored: Sequence[str]) -> list[Refusal]:
+    """A refusal when tables appeared or went since, which is known before anything is restored."""
+    live = {t.name for t in shape.tables}
+    found = [("table", name, f"table {name} is missing") for name in sorted(set(restored) - live)]
+    found += [("table", name, f"table {name} is new") for name in sorted(live - set(counts))]
+    return [Refusal(structure_refusal(shape.schema, found))] if found else []
+
+
+def _warnings(shape: Shape, around: Surroundings) -> list[str]:
+    said = []
+    bare = [t.name for t in shape.tables if t.key is None]
+    if bare:
+        said.append(
+            f"Without a key, {', '.join(bare)}: when anything differs there, all rows are deleted and inserted again."
+        )
+    active = sorted({f"{t.name} on {t.table}" for t in around.triggers if t.state != "D"})
+    if active:
+        said.append(f"Triggers that do not fire for these changes: {_listed(active)}.")
+    if around.readers:
+        said.append(f"Views of other schemas that will show the restored rows: {_listed(around.readers)}.")
+    if around.stale:
+        said.append(f"Materialized views of other schemas, not refreshed by this: {_listed(around.stale)}.")
+    if around.publications:
+        said.append(f"Publications that send the changes to their subscribers: {_listed(around.publications)}.")
+    if around.foreign_tables:
+        said.append(f"Foreign tables, left as they are: {_listed(around.foreign_tables)}.")
+    said += [
+        f"{f.schema}.{f.table} refers to {f.to_table} ({f.name}, ON DELETE {f.action}): "
+        "rows that it refers to are not deleted; if the set lacks one, nothing is changed."
+        for f in shape.inbound
+    ]
+    return said
+
+
+def _numbers(count: Count) -> dict[str, object]:
+    """What is known without the rows: the least that must happen."""
+    if count.same:
+        return {"unchanged": count.restored}
+    known: dict[str, object] = {"in the set": count.restored, "live": count.live}
+    if count.restored > count.live:
+        known["inserted, at least"] = count.restored - count.live
+    if count.live > count.restored:
+        known["deleted, at least"] = count.live - count.restored
+    return known
+
+
+def _steps(source: Source, tenant: str, views: Sequence[str]) -> tuple[list[Action], list[Action]]:
+    before = [
+        Action(
+            "keep", tenant, "the rows as they are right before go into a set of their own, to go back to"
+        ),
+    ]
+    after = [Action("refresh", f"{tenant}.{name}", "it reads the tenant's tables") for name in views]
+    return before, after
+
+
+def decide_tenant(
+    source: Source, shape: Shape, around: Surroundings, counts: Mapping[str, Count | None], restored: Sequence[str]
+) -> Plan:
+    """The plan before any row was seen.
+
+    counts: by table name, None for one that has no count in the set (a partitioned table's parts have); restored:
+    names of tables that the set has and the live schema may lack. Raises OpsError, all refusals at once.
+    """
+    settle(_shape_refusals(shape, around) + _tables_refusal(shape, counts, restored), ())
+    before, after = _steps(source, shape.schema, [name for name, _concurrent in around.own_views])
+    merges = []
+    for table in shape.tables:
+        count = counts.get(table.name)
+        if count is not None and count.same:
+            continue
+        merges.append(
+            Action(
+                "merge",
+                f"{shape.schema}.{table.name}",
+                f"rows as they were at {source.snapshot_at}" if table.key else "no key: all rows anew if any differs",
+                _numbers(count) if count else {},
+            )
+        )
+    return Plan("restore_tenant", tuple(before + merges + after), {"schemas": 1}, tuple(_warnings(shape, around)))
+
+
+def decide_changes(
+    source: Source, shape: Shape, around: Surroundings, changes: Sequence[Change], sequences: Mapping[str, str]
+) -> Plan:
+    """The plan with exact numbers, once every row was compared under the locks; empty when nothing differs.
+
+    sequences: name -> what it is raised to.
+    """
+    merges = [
+        Action(
+            "merge",
+            f"{shape.schema}.{change.table}",
+            "no key: all rows anew" if change.emptied else f"rows as they were at {source.snapshot_at}",
+            {"inserted": change.inserted, "updated": change.updated, "deleted": change.deleted, "unchanged": change.unchanged},
+        )
+        for change in changes
+        if change.any
+    ]
+    raised = [Action("raise", f"{shape.schema}.{name}", text) for name, text in sorted(sequences.items())]
+    if not merges and not raised:
+        return Plan("restore_tenant", (), {"schemas": 1}, tuple(_warnings(shape, around)))
+    before, after = _steps(source, shape.schema, [name for name, _concurrent in around.own_views])
+    if not merges:
+        before, after = [], []
+    return Plan(
+        "restore_tenant", tuple(before + merges + raised + after), {"schemas": 1}, tuple(_warnings(shape, around))
+    )
+
+
+def referring_refusal(tenant: str, found: Sequence[Referring]) -> OpsError:
+    """Rows of other schemas refer to rows that the set does not have."""
+    return OpsError(
+        "rows_referenced",
+        f"Rows of tenant {tenant!r} that the set does not have are referred to from other schemas: "
+        + "; ".join(item.text() for item in found)
+        + ".",
+        "Nothing was changed. Delete or repoint these rows first, or choose a set that has the rows they refer to.",
+        {
+            "references": [
+                {
+                    "constraint": r.foreign.name,
+                    "table": f"{r.foreign.schema}.{r.foreign.table}",
+                    "refers_to": r.foreign.to_table,
+                    "on_delete": r.foreign.action,
+                    "rows": r.rows,
+                    "samples": list(r.samples),
+                }
+                for r in found
+            ]
+        },
+    )
+
+
+def parents_refusal(tenant: str, found: Sequence[Referring]) -> OpsError:
+    """Rows of the set refer to rows of other schemas that are gone."""
+    return OpsError(
+        "parents_missing",
+        f"Rows of tenant {tenant!r} in the set refer to rows of other schemas that are not there any more: "
+        + "; ".join(item.text() for item in found)
+        + ".",
+        "Nothing was changed. Put these rows back first (restore the database beside and copy them), or choose another set.",
+        {
+            "references": [
+                {"constraint": r.foreign.name, "parent": f"{r.foreign.to_schema}.{r.foreign.to_table}", "rows": r.rows,
+                 "samples": list(r.samples)}
+                for r in found
+            ]
+        },
+    )
+
+
+def large_objects_refusal(tenant: str, missing: Sequence[int]) -> OpsError:
+    """Rows of the set point at large objects that do not exist."""
+    return OpsError(
+        "large_objects_missing",
+        f"Rows of tenant {tenant!r} in the set point at {len(missing)} large objects that are not in the live database: "
+        f"{', '.join(str(n) for n in missing[:10])}{', ...' if len(missing) > 10 else ''}.",
+        "Nothing was changed. Large objects belong to no schema: restore a set of the whole database beside (verb "
+        "restore), bring these over (lo_export, lo_import with the same oid), and run the verb again.",
+        {"oids": list(missing[:1000])},
+    )
+
+
+def mismatch(tenant: str, found: Sequence[str]) -> OpsError:
+    """After the changes, inside the transaction, the rows are not the set's: everything was rolled back."""
+    return OpsError(
+        "tenant_mismatch",
+        f"After the changes schema {tenant!r} was not what the set says: {_listed(found)}. All changes were rolled back.",
+        "Nothing was changed. A rule, a trigger of an extension or row security may have changed rows; see the server log.",
+        {"tables": list(found)},
+    )
