@@ -37,7 +37,7 @@ def _story(demo: Demo) -> None:
     demo.step("List: age, size, proof, and the recovery point against the RPO")
     demo.verb("backups", show=True)
 
-    demo.step("An accident: an order status overwritten everywhere, a tenant's activities gone")
+    demo.step("An accident: every amount of an order overwritten, a tenant's activities gone")
     demo.accident()
 
     demo.step("Restore beside the live database, which goes on serving; compare with the set")

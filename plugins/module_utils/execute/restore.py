@@ -73,47 +73,7 @@ STAGING = "/var/tmp"
 VACUUM_BUDGET = 512 * 1024 * 1024
 
 
-@dataclass(frozen=True)
-class Job:
-    """All that one restore works with. session is one of the maintenance database and holds the advisory lock."""
-
-    system: str
-    database: str
-    target: Target
-    store: Store
-    session: Session
-    context: Context
-    manifest: Manifest
-    contents: Contents
-    schemas: tuple[str, ...]
-    jobs: int
-    staging: str
-    acknowledged: tuple[str, ...]
-
-    @property
-    def whole_dump(self) -> bool:
-        """Whether the dump creates its schemas itself: everything in it is restored."""
-        return not self.schemas or (self.manifest.kind != "database" and set(self.schemas) == set(self.manifest.schemas))
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """The schemas that are restored; () for a whole database."""
-        return self.schemas or self.manifest.schemas
-
-
-class _Progress:
-    """One line every few seconds, whoever reports."""
-
-    def __init__(self, context: Context, every: float = 3.0) -> None:
-        self._context, self._every, self._last = context, every, time.monotonic()
-
-    def __call__(self, text: str) -> None:
-        if time.monotonic() - self._last >= self._every:
-            self._last = time.monotonic()
-            self._context.progress(text)
-
-
-def _server_state(job: Job, needs: dict[str, int]) -> ServerState:
+def _server_state(job: RestoreJob, needs: dict[str, int]) -> ServerState:
     session = job.session
     superuser, may_create = look.rights(session)
     own = database_from_json(cast("dict[str, Json]", job.contents.properties["database"]))
@@ -137,7 +97,7 @@ def _server_state(job: Job, needs: dict[str, int]) -> ServerState:
     )
 
 
-def _wish(job: Job, params: dict[str, object], target_name: str) -> Wish:
+def _wish(job: RestoreJob, params: dict[str, object], target_name: str) -> Wish:
     live = look.database_oid(job.session, job.database)
     installed = cast("dict[str, Json]", job.contents.properties.get("extensions") or {})
     size = job.session.value(render("SELECT pg_database_size({oid}::oid)", oid=live)) if live is not None else None
@@ -156,7 +116,7 @@ def _wish(job: Job, params: dict[str, object], target_name: str) -> Wish:
     )
 
 
-def _already(records: list[Restoration], job: Job, target_name: str, named: bool) -> Restoration | None:
+def _already(records: list[Restoration], job: RestoreJob, target_name: str, named: bool) -> Restoration | None:
     """A restore of the same set that stands verified under the same name, or (target not named) is live already."""
     for record in reversed(records):
         if record.set != job.manifest.set_id or record.schemas != job.schemas:
@@ -170,187 +130,7 @@ def _already(records: list[Restoration], job: Job, target_name: str, named: bool
     return None
 
 
-def _fetch(job: Job, record: Restoration) -> str:
-    """Bring the dump into the staging folder, whole and proven; returns the path for pg_restore."""
-    transport, report = job.target.transport, _Progress(job.context)
-    transport.make_folder(record.staging)
-    if job.manifest.pipeline == "directory":
-        transport.make_folder(f"{record.staging}/dump")
-    total, done = job.manifest.stored_bytes, 0
-
-    def sink(member: Member, chunks: Iterator[bytes]) -> None:
-        if member.name.startswith("dump"):
-            write_member(transport, record.staging, member, chunks)
-
-    def finished(stored: object) -> None:
-        nonlocal done
-        done += int(getattr(stored, "length", 0))
-        report(f"fetching {job.manifest.set_id}: {done:,} of {total:,} bytes")
-
-    read_packs(
-        job.store,
-        sets.folder(job.manifest.set_id),
-        job.contents.objects,
-        open_codec(job.manifest.codec),
-        sink,
-        workers=job.jobs,
-        finished=finished,
-    )
-    return f"{record.staging}/{'dump' if job.manifest.pipeline == 'directory' else 'dump.custom'}"
-
-
-def _load(job: Job, record: Restoration, dump: str) -> list[str]:
-    """Fill the new database; returns pg_restore's warnings."""
-    properties, report = job.contents.properties, _Progress(job.context)
-    if job.parts:
-        with connected(job.target, record.building, 1) as (session,):
-            prepare_schemas(
-                session,
-                properties,
-                job.parts,
-                keep_versions="extension_version" not in job.acknowledged,
-                whole_dump=job.whole_dump,
-            )
-    started, total = time.monotonic(), estimated_bytes(job.manifest, properties)
-
-    def tick() -> None:
-        size = int(str(job.session.value(render("SELECT pg_database_size({oid}::oid)", oid=record.target_oid))))
-        seconds = time.monotonic() - started
-        report(f"restoring: {size:,} of about {total:,} bytes, {size / 1e6 / max(seconds, 0.1):.0f} MB/s")
-
-    return run_pg_restore(
-        job.target,
-        record.building,
-        job.session.version,
-        dump,
-        jobs=job.jobs,
-        schemas=() if job.whole_dump else job.parts,
-        no_tablespaces="missing_tablespaces" in job.acknowledged,
-        tick=tick,
-    )
-
-
-def _tidy(job: Job, record: Restoration) -> tuple[str, ...]:
-    """Vacuum and analyze what is small, analyze the rest; returns the tables whose vacuum is left for after a switch."""
-    report = _Progress(job.context)
-    with connected(job.target, record.building, job.jobs) as sessions:
-        now, left = vacuum_in_budget(table_sizes(sessions[0]), VACUUM_BUDGET)
-        vacuum(sessions, now, "VACUUM (FREEZE, ANALYZE)", lambda n, of: report(f"vacuuming: table {n} of {of}"))
-        vacuum(sessions, left, "ANALYZE", lambda n, of: report(f"analyzing: large table {n} of {of}"))
-    return tuple(left)
-
-
-def _expected_properties(job: Job) -> dict[str, Json]:
-    """The set's properties, without what was given up by an acknowledgement."""
-    expected = dict(job.contents.properties)
-    if "missing_tablespaces" in job.acknowledged:
-        own = dict(cast("dict[str, Json]", expected["database"]))
-        own["tablespace"] = "pg_default"
-        expected["database"] = own
-    if "extension_version" in job.acknowledged:
-        expected["server_major"] = expected.get("server_major")
-        listed = cast("dict[str, dict[str, Json]]", expected.get("extensions") or {})
-        expected["extensions"] = {name: {**facts, "version": None} for name, facts in listed.items()}
-    return expected
-
-
-def _verify(job: Job, record: Restoration) -> dict[str, Json]:
-    """Hold rows and catalog against the set. Raises restore_differs with every difference."""
-    report = _Progress(job.context)
-    expected = dict(job.contents.fingerprint)
-    if job.parts:
-        expected = narrowed(expected, job.parts)
-    hashed = any(cast("dict[str, Json]", t).get("hash") for t in cast("dict[str, Json]", expected["tables"]).values())
-    with connected(job.target, record.building, job.jobs) as sessions:
-        for session in sessions:
-            plain_view(session)
-        found = relations(sessions[0], "rpm", job.parts)
-        actual = take_fingerprint(
-            sessions,
-            found,
-            job.parts,
-            hashes=hashed and expected.get("server_major") == job.session.version // 10000,
-            progress=lambda done, total: report(f"comparing rows: {done:,} of {total:,} bytes"),
-        )
-        differences = compare(expected, actual)
-        properties, wanted = read_properties(sessions[0], record.building), _expected_properties(job)
-        if "extension_version" in job.acknowledged:
-            listed = cast("dict[str, dict[str, Json]]", properties["extensions"])
-            properties["extensions"] = {name: {**facts, "version": None} for name, facts in listed.items()}
-        differences += compare_properties(wanted, properties, job.parts)
-    if differences:
-        raise OpsError(
-            "restore_differs",
-            f"The restored database differs from set {job.manifest.set_id} in {len(differences)} points: "
-            + "; ".join(item.text for item in differences[:5]) + ".",
-            "It was dropped again. Restore another set; if all sets differ, compare the server with the source.",
-            {"differences": [item.as_dict() for item in differences[:200]], "count": len(differences)},
-        )
-    return actual
-
-
-def _build(job: Job, record: Restoration, roles: list[str]) -> tuple[Restoration, list[str]]:
-    """Everything from the first write to the verified database under its name."""
-    session, own = job.session, database_from_json(cast("dict[str, Json]", job.contents.properties["database"]))
-    for role in roles:
-        session.run(f"CREATE ROLE {ident(role)} NOLOGIN")
-    job.context.progress(f"fetching {job.manifest.set_id}: {job.manifest.stored_bytes:,} bytes")
-    dump = _fetch(job, record)
-    create_database(session, record.building, own, default_tablespace="missing_tablespaces" in job.acknowledged)
-    oid = look.database_oid(session, record.building)
-    record = save(job.store, replace(record, target_oid=oid or 0))
-    job.context.progress(f"restoring into {record.target}")
-    warnings = _load(job, record, dump)
-    job.target.transport.remove_tree(record.staging)
-    left = _tidy(job, record)
-    if not job.parts:
-        wanted = own
-        if "missing_tablespaces" in job.acknowledged:
-            wanted = replace(own, tablespace="pg_default")
-        set_right(session, record.building, wanted)
-    job.context.progress("comparing with the set")
-    _verify(job, record)
-    confirm(session, job.system, job.database)
-    session.run(f"ALTER DATABASE {ident(record.building)} RENAME TO {ident(record.target)}")
-    return save(job.store, replace(record, state="verified", verified_at=iso(time.time()), vacuum_left=left)), warnings
-
-
-def _apply(job: Job, target_name: str, roles: list[str], server: str) -> tuple[Restoration, list[str]]:
-    """Build, and on any error leave nothing but a record that says so."""
-    identifier = new_set_id(job.context.now, os.urandom(4))
-    record = save(
-        job.store,
-        Restoration(
-            id=identifier,
-            system=job.system,
-            set=job.manifest.set_id,
-            database=job.database,
-            target=target_name,
-            building=f"saasops_building_{identifier.replace('-', '_')}",
-            server=server,
-            state="building",
-            started=iso(job.context.now),
-            partial=bool(job.parts),
-            schemas=job.schemas,
-            staging=f"{job.staging}/saasops-restore-{identifier}",
-            roles_created=tuple(roles),
-            snapshot_at=iso(job.manifest.snapshot_at),
-        ),
-        new=True,
-    )
-    try:
-        return _build(job, record, roles)
-    except BaseException as error:
-        # the server or the store may be what failed; then the next run does it
-        with contextlib.suppress(OpsError):
-            oid = look.database_oid(job.session, record.building)
-            discard(job.session, job.target, replace(record, target_oid=oid or 0))
-            reason = error.code if isinstance(error, OpsError) else type(error).__name__
-            save(job.store, replace(record, state="failed", reason=reason, target_oid=oid or 0))
-        raise
-
-
-def _evidence(job: Job, record: Restoration, seconds: float) -> dict[str, object]:
+def _evidence(job: RestoreJob, record: Restoration, seconds: float) -> dict[str, object]:
     return {
         "id": record.id,
         "set": record.set,
@@ -370,7 +150,7 @@ def switch_command(record: Restoration) -> str:
     return f"ansible-playbook saasops.runbook.restore -e set={record.set} -e switch=true"
 
 
-def _sentence(job: Job, record: Restoration) -> str:
+def _sentence(job: RestoreJob, record: Restoration) -> str:
     what = f"Set {record.set} of {record.database}"
     if record.state == "switched":
         return f"{what} is live since {record.switched_at}; name another target to restore it once more."
@@ -408,7 +188,7 @@ def execute(params: dict[str, object], context: Context) -> Result:
                 f"Choose another set, or name the database (-e database={manifest.database}).",
             )
         schemas = tuple(sorted({str(name) for name in cast("list[str]", params.get("schemas") or [])}))
-        job = Job(
+        job = RestoreJob(
             system=system,
             database=database,
             target=target,
