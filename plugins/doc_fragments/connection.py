@@ -13,7 +13,8 @@ options:
     description:
       - How to log in to the PostgreSQL server, and where its client tools run.
       - What is left out is chosen by libpq, from the environment, C(~/.pgpass), a service file, or peer authentication.
-      - The login role of backups and restores is best a superuser. Without that it needs the rights that the refusals name.
+      - The login role of backups and restores is best a superuser. Without that it needs the rights that the refusals
+        name.
     type: dict
     default: {}
     suboptions:
@@ -35,11 +36,11 @@ options:
         default: ""
       password:
         description:
-          - Password of the login role. It reaches the client tools in a file of mode 0600 that lives as long as they do,
-            never in their arguments or environment.
+          - Password of the login role. It reaches the client tools in a file of mode 0600 that lives as long as they
+            do, never in their arguments or environment.
         type: str
       service:
-        description: Name of a section of the service file (C(~/.pg_service.conf)); then host, port, user and TLS come from it.
+        description: Section of the service file (C(~/.pg_service.conf)); then host, port, user and TLS come from it.
         type: str
         default: ""
       ssl_mode:
@@ -48,7 +49,7 @@ options:
         choices: [disable, allow, prefer, require, verify-ca, verify-full]
         default: prefer
       ca_cert:
-        description: File with the certificates that the server's must be signed by, for V(verify-ca) and V(verify-full).
+        description: File with the certificate authorities, for V(verify-ca) and V(verify-full).
         type: path
       maintenance_database:
         description:

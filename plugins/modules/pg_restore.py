@@ -166,7 +166,7 @@ plan:
   type: dict
 """
 
-from ansible_collections.saasops.runbook.plugins.module_utils.execute.restore import execute
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.restore import STAGING, execute
 from ansible_collections.saasops.runbook.plugins.module_utils.module import run_module
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.connection import CONNECTION_SPEC
 from ansible_collections.saasops.runbook.plugins.module_utils.store.open import STORE_SPEC
@@ -178,7 +178,7 @@ SPEC = {
     "target": {"type": "str"},
     "schemas": {"type": "list", "elements": "str", "default": []},
     "jobs": {"type": "int", "default": 0},
-    "staging": {"type": "path", "default": "/var/tmp"},
+    "staging": {"type": "path", "default": STAGING},
     "on_missing_roles": {"type": "str", "choices": ["refuse", "create"], "default": "refuse"},
     "in_place": {"type": "bool", "default": False},
     "acknowledge": {"type": "list", "elements": "str", "default": []},

@@ -110,7 +110,7 @@ restore:
       description: The moment of the undo.
       type: str
 losses:
-  description: Rows written since the backup (switch) or since the switch (undo), which the live database does not have now.
+  description: Rows written since the backup (switch) or since the switch (undo), which the live database lost.
   returned: for O(state=switched) and O(state=undone)
   type: dict
   contains:

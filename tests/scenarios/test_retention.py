@@ -134,6 +134,21 @@ def test_prune_deletes_nothing_on_the_strength_of_a_set_that_lost_an_object(root
     assert "older than the RPO of 24 h" in listed.output
 
 
+def test_a_set_that_failed_its_drill_replaces_nothing(root: Path) -> None:
+    ids = daily(root, 4)
+    store = PosixStore(str(root))
+    for number, set_id in enumerate(ids[-3:]):
+        record: dict[str, Json] = {"set": set_id, "outcome": "failed", "at": "2999-01-01T00:00:00.000000Z"}
+        record["differences"] = [{"kind": "row count"}]
+        sets.write_json(store, f"drills/{number}.json", record)
+    shown = run("backups", root)
+    assert shown.code == 2
+    assert "FAILED" in line_of(shown, ids[-1])
+    done = run("prune", root, saasops_retention={"daily": 1})
+    assert done.code == 0, done.output
+    assert complete(root, ids) == set(ids)
+
+
 def test_prune_refuses_more_deletions_than_allowed_and_shows_them(root: Path) -> None:
     ids = daily(root, 6)
     refused = run("prune", root, "-e", "max_delete=2")

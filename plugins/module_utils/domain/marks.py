@@ -58,9 +58,23 @@ def proof_level(manifest_proof: Mapping[str, Json], records: Iterable[Mapping[st
 
 
 def open_use(kind: str, name: str, record: Mapping[str, Json]) -> tuple[str, str] | None:
-    """(set id, "restore 20261122...") when a record of restores/ or drills/ still needs a set."""
+    """(set id, "restore 20261122...") when a record of restores/ or drills/ still needs a set.
+
+    A record with an outcome was written when all was over.
+    """
     set_id = record.get("set")
     state = str(record.get("state") or "unknown")
-    if not isinstance(set_id, str) or state in CLOSED:
+    if not isinstance(set_id, str) or state in CLOSED or "outcome" in record:
         return None
     return set_id, f"{kind} {name} ({state})"
+
+
+def disproof(record: Mapping[str, Json]) -> tuple[str, dict[str, Json]] | None:
+    """(set id, a failed proof) when a drill's record names differences between a set and what it restored to.
+
+    A drill that failed for its time or the health of an application says nothing against the set.
+    """
+    set_id = record.get("set")
+    if not isinstance(set_id, str) or record.get("outcome") != "failed" or not record.get("differences"):
+        return None
+    return set_id, {"level": "failed", "at": record.get("at")}

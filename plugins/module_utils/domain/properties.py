@@ -5,6 +5,7 @@
 Neither pg_restore nor a rename carries a database's grants, settings, limits, comment or labels. The rest of the
 catalog is compared too, so that a restore that lost a grant or a trigger is not called good.
 """
+
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
@@ -93,14 +94,19 @@ def database_differences(expected: Database, actual: Database) -> list[Differenc
         ("setting", _setting_texts(expected), _setting_texts(actual)),
         ("label", {f"{p}: {t}" for p, t in expected.labels}, {f"{p}: {t}" for p, t in actual.labels}),
     ):
-        found += [Difference(title, text, f"the database's {title} {text} is missing") for text in sorted(wants - haves)]
-        found += [Difference(title, text, f"the database's {title} {text} is surplus") for text in sorted(haves - wants)]
+        found += [
+            Difference(title, text, f"the database's {title} {text} is missing") for text in sorted(wants - haves)
+        ]
+        found += [
+            Difference(title, text, f"the database's {title} {text} is surplus") for text in sorted(haves - wants)
+        ]
     return found
 
 
 def _grant_texts(database: Database) -> set[str]:
     return {
-        f"{g.privilege} to {g.grantee or 'PUBLIC'}{' with grant option' if g.grantable else ''}" for g in database.grants
+        f"{g.privilege} to {g.grantee or 'PUBLIC'}{' with grant option' if g.grantable else ''}"
+        for g in database.grants
     }
 
 
@@ -111,7 +117,9 @@ def _setting_texts(database: Database) -> set[str]:
 def handed_on(live: Database, built: Database) -> Database:
     """What a database must look like before it takes the live one's name: fixed traits its own, the rest live's."""
     return replace(
-        live, **{name: getattr(built, name) for name in FIXED}, collation_version=built.collation_version,
+        live,
+        **{name: getattr(built, name) for name in FIXED},
+        collation_version=built.collation_version,
         tablespace=built.tablespace,
     )
 

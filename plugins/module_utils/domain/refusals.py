@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Refusals are collected and shown all at once: nobody wants to meet them one run at a time."""
+
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence

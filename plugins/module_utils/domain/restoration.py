@@ -5,6 +5,7 @@
 It lies in the store as restores/<id>.json, so that an interrupted run tells the next one what there is to clean up
 or to finish, and so that undo and finish know which databases they speak of, by oid and not only by name.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
@@ -102,4 +103,6 @@ def fitted(database: str, suffix: str) -> str:
 
 def of_database(records: Iterable[Restoration], database: str, server: str) -> list[Restoration]:
     """The records of one live name on one server, oldest first."""
-    return sorted((r for r in records if r.database == database and r.server == server), key=lambda r: (r.started, r.id))
+    return sorted(
+        (r for r in records if r.database == database and r.server == server), key=lambda r: (r.started, r.id)
+    )

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a restore is going to do, and every reason for which it will not."""
+
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
@@ -62,7 +63,10 @@ class ServerState:
 
 @dataclass(frozen=True)
 class Wish:
-    """What was asked for. live_bytes: size of the live database, None when there is none."""
+    """What was asked for, and what it meets. live_bytes: size of the live database, None when there is none.
+
+    last_backup_problem: for a restore in place, why the live database may not be dropped.
+    """
 
     database: str
     target: str
@@ -75,6 +79,7 @@ class Wish:
     blockers: tuple[Blocker, ...]
     acknowledged: tuple[str, ...]
     hint: str = ""
+    last_backup_problem: OpsError | None = None
 
 
 def estimated_bytes(manifest: Manifest, properties: Mapping[str, Json]) -> int:
@@ -93,7 +98,9 @@ def _names(names: Sequence[str]) -> str:
     return shown + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
-def _server_refusals(manifest: Manifest, properties: Mapping[str, Json], server: ServerState, wish: Wish) -> list[Refusal]:
+def _server_refusals(
+    manifest: Manifest, properties: Mapping[str, Json], server: ServerState, wish: Wish
+) -> list[Refusal]:
     found = []
     if server.in_recovery:
         found.append(Refusal(OpsError("server_is_standby", "The server is a standby.", "Connect to the primary.")))
@@ -112,7 +119,8 @@ def _server_refusals(manifest: Manifest, properties: Mapping[str, Json], server:
             Refusal(
                 OpsError(
                     "server_too_old",
-                    f"The set comes from PostgreSQL {manifest.version // 10000}, the server is {server.version // 10000}.",
+                    f"The set comes from PostgreSQL {manifest.version // 10000}, "
+                    f"the server is {server.version // 10000}.",
                     "Restore on a server of the source's major version or a later one.",
                 )
             )
@@ -176,7 +184,9 @@ def _environment_refusals(properties: Mapping[str, Json], server: ServerState) -
                 acknowledgeable=True,
             )
         )
-    spaces = sorted(str(n) for n in cast("list[str]", properties.get("tablespaces") or []) if n not in server.tablespaces)
+    spaces = sorted(
+        str(n) for n in cast("list[str]", properties.get("tablespaces") or []) if n not in server.tablespaces
+    )
     if spaces:
         found.append(
             Refusal(
@@ -225,7 +235,7 @@ BLOCKER_TEXTS = {
     "tied_extension": (
         "tied_extensions",
         "extensions whose background workers are tied to this database by name",
-        "Stop their workers (unset the setting shown, reload or restart the server), and switch them on again afterwards.",
+        "Stop their workers (unset the setting shown, reload or restart the server), and switch them on again later.",
     ),
 }
 
@@ -251,7 +261,9 @@ def space_refusals(server: ServerState, wish: Wish) -> list[Refusal]:
     """A refusal for each volume that is too small, with the exact ways on."""
     found = []
     for volume in server.volumes:
-        if volume.free >= volume.needed:
+        # in place the live database's room is given back before the data come
+        freed = (wish.live_bytes or 0) if wish.in_place and "data" in volume.needs else 0
+        if volume.free + freed >= volume.needed:
             continue
         parts = ", ".join(f"{name} {_megabytes(count)}" for name, count in volume.needs.items())
         ways = "Free space there; or restore on another host: " + (
@@ -261,8 +273,8 @@ def space_refusals(server: ServerState, wish: Wish) -> list[Refusal]:
             ways = "Free space there, or name another staging path (-e staging=...)"
         elif wish.live_bytes is not None and not wish.in_place:
             ways += (
-                "; or in place of the live database: first a last backup (ansible-playbook saasops.runbook.backup), then "
-                f"{wish.hint} -e in_place=true -e '{{\"acknowledge\": [\"in_place\"]}}', which drops the live database "
+                "; or in place of the live database: first a last backup (ansible-playbook saasops.runbook.backup), "
+                f"then {wish.hint} -e in_place=true -e acknowledge=in_place, which drops the live database "
                 "once the set is fetched and proven"
             )
         found.append(
@@ -322,6 +334,8 @@ def refusals(manifest: Manifest, properties: Mapping[str, Json], server: ServerS
                 acknowledgeable=True,
             )
         )
+    if wish.last_backup_problem is not None:
+        found.append(Refusal(wish.last_backup_problem))
     return found + space_refusals(server, wish)
 
 
@@ -334,9 +348,13 @@ def decide_restore(manifest: Manifest, properties: Mapping[str, Json], server: S
     for role in missing_roles(properties, server.roles):
         actions.append(Action("create role", role, "the set's objects need it; no login, no password"))
     if wish.in_place and wish.live_bytes is not None:
-        actions.append(Action("drop database", wish.database, "in place: its room is needed", {"bytes": wish.live_bytes}))
+        actions.append(
+            Action("drop database", wish.database, "in place: its room is needed", {"bytes": wish.live_bytes})
+        )
     actions += [
-        Action("fetch", manifest.set_id, "whole, every byte compared with the manifest", {"bytes": manifest.stored_bytes}),
+        Action(
+            "fetch", manifest.set_id, "whole, every byte compared with the manifest", {"bytes": manifest.stored_bytes}
+        ),
         Action(
             "create database",
             wish.target,

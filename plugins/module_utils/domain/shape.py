@@ -51,6 +51,7 @@ class Table:
     """A table whose rows are merged as a whole: an ordinary one, or the top of a partitioned one.
 
     key: the primary key, or another unique index over columns that are never null; None when there is none.
+    parts: names of the tables that hold its rows, in the same schema; its own name when it is not partitioned.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Table:
     columns: tuple[Column, ...]
     key: Unique | None
     uniques: tuple[Unique, ...] = ()
+    parts: tuple[str, ...] = ()
 
     @property
     def stored(self) -> tuple[Column, ...]:

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Decide a switch, an undo and a finish: what is lost, what forbids it, what is left to do."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -62,7 +63,9 @@ class Losses:
         return {
             "rows": self.rows,
             "exact": self.exact,
-            "tables": {i.table: {"inserted": i.inserted, "updated": i.updated, "deleted": i.deleted} for i in self.tables},
+            "tables": {
+                i.table: {"inserted": i.inserted, "updated": i.updated, "deleted": i.deleted} for i in self.tables
+            },
         }
 
 
@@ -71,7 +74,7 @@ def written_since(before: Mapping[str, Json], now: Mapping[str, Json]) -> Losses
 
     None when they cannot be compared: a reset in between, a crash (which sets them to zero), or none recorded.
     """
-    old, new = cast("Entries", before.get("counters")), cast("Entries", now.get("counters"))
+    old, new = cast("Entries | None", before.get("counters")), cast("Entries | None", now.get("counters"))
     if old is None or new is None or before.get("stats_reset") != now.get("stats_reset"):
         return None
     found = []
@@ -84,7 +87,9 @@ def written_since(before: Mapping[str, Json], now: Mapping[str, Json]) -> Losses
             found.append(Loss(readable(name), *delta))
     # a dropped table is a loss too, of all the rows it had; its counters went with it
     for name in sorted(set(old) - set(new)):
-        found.append(Loss(readable(name), 0, 0, int(str(old[name].get("ins") or 0)) - int(str(old[name].get("del") or 0))))
+        found.append(
+            Loss(readable(name), 0, 0, int(str(old[name].get("ins") or 0)) - int(str(old[name].get("del") or 0)))
+        )
     return Losses(tuple(item for item in found if item.rows), True)
 
 
@@ -113,7 +118,6 @@ class SequenceState:
         """How far it is, in the direction of its step; comparable between two readings of one sequence."""
         direction = 1 if self.increment > 0 else -1
         return 2 * self.last_value * direction + (1 if self.called else 0)
-
 
     def as_json(self) -> Json:
         return [self.last_value, self.increment, self.called]
@@ -303,7 +307,8 @@ def decide_undo(scene: Scene, aside: str, acknowledged_rows: int | None) -> Plan
                 OpsError(
                     "writes_since_switch",
                     f"The undo would lose {bound}{losses.rows:,} rows written since the switch: "
-                    + "; ".join(losses.lines()) + ".",
+                    + "; ".join(losses.lines())
+                    + ".",
                     f"If they may be lost, run again with -e acknowledge_loss={losses.rows}; "
                     "the newer database is kept beside the old one in any case.",
                     {"rows": losses.rows, "losses": losses.as_json()},
@@ -366,19 +371,29 @@ def decide_finish(
                 )
             )
         )
-    if slots:
-        found.append(
-            Refusal(
-                OpsError(
-                    "logical_slots",
-                    f"The database {record.aside!r} has logical replication slots, which DROP DATABASE would take "
-                    f"with it: {', '.join(slots)}.",
-                    "Drop them first, if nobody needs them (pg_drop_replication_slot).",
-                    {"names": list(slots)},
-                )
-            )
-        )
-    settle(found, ())
+    settle(found + _slot_refusals(record.aside, slots), ())
     newest = max(good, key=lambda item: item.snapshot_at)
     action = Action("drop database", record.aside, f"set {newest.set_id} holds what replaced it")
+    return Plan("restore_finish", (action,), {"databases": 1})
+
+
+def _slot_refusals(name: str, slots: Sequence[str]) -> list[Refusal]:
+    """DROP DATABASE takes inactive logical slots with it without a word; here it does not."""
+    if not slots:
+        return []
+    error = OpsError(
+        "logical_slots",
+        f"The database {name!r} has logical replication slots, which would be dropped with it: {', '.join(slots)}.",
+        "Drop them first, if nobody needs them (pg_drop_replication_slot).",
+        {"names": list(slots)},
+    )
+    return [Refusal(error)]
+
+
+def decide_discard(record: Restoration, present: bool, slots: Sequence[str]) -> Plan:
+    """The plan that drops a restored copy that was never switched. Raises OpsError logical_slots."""
+    if not present:
+        return Plan("restore_finish", ())
+    settle(_slot_refusals(record.target, slots), ())
+    action = Action("drop database", record.target, f"a copy of set {record.set}, which stays")
     return Plan("restore_finish", (action,), {"databases": 1})

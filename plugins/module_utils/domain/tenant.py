@@ -8,8 +8,10 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.fingerprint import Json
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Action, Plan
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.refusals import Refusal, settle
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.shape import Foreign, Shape, Surroundings, Table
@@ -163,12 +165,46 @@ def _shape_refusals(shape: Shape, around: Surroundings) -> list[Refusal]:
     return found
 
 
-def _tables_refusal(shape: Shape, counts: Mapping[str, Count | None], restored: Sequence[str]) -> list[Refusal]:
+def _tables_refusal(shape: Shape, restored: Mapping[str, Mapping[str, Json]]) -> list[Refusal]:
     """A refusal when tables appeared or went since, which is known before anything is restored."""
-    live = {t.name for t in shape.tables}
-    found = [("table", name, f"table {name} is missing") for name in sorted(set(restored) - live)]
-    found += [("table", name, f"table {name} is new") for name in sorted(live - set(counts))]
+    parts = {name for table in shape.tables for name in table.parts}
+    found = [("table", name, f"table {name} is missing") for name in sorted(set(restored) - parts)]
+    found += [
+        ("table", table.name, f"table {table.name} is new")
+        for table in shape.tables
+        if not table.partitioned and table.name not in restored
+    ]
     return [Refusal(structure_refusal(shape.schema, found))] if found else []
+
+
+def tables_of(fingerprint: Mapping[str, Json], schema: str) -> dict[str, Mapping[str, Json]]:
+    """The fingerprint's entries of one schema's tables, by bare name; materialized views are not among them."""
+    found: dict[str, Mapping[str, Json]] = {}
+    for key, entry in cast("Mapping[str, Mapping[str, Json]]", fingerprint.get("tables") or {}).items():
+        where, name = json.loads(key)
+        if where == schema and entry.get("kind") != "m":
+            found[str(name)] = entry
+    return found
+
+
+def counts_of(
+    shape: Shape, restored: Mapping[str, Mapping[str, Json]], live: Mapping[str, Mapping[str, Json]], comparable: bool
+) -> dict[str, Count]:
+    """Rows of each table on both sides, a partitioned one's summed up. comparable: hashes mean the same on both."""
+    found = {}
+    for table in shape.tables:
+        mine = [(restored.get(name), live.get(name)) for name in table.parts]
+        same = comparable and all(
+            _rows(one) == _rows(other) and (_rows(one) == 0 or (one and other and one.get("hash") == other.get("hash")))
+            and (_rows(one) == 0 or bool(one and one.get("hash")))
+            for one, other in mine
+        )
+        found[table.name] = Count(sum(_rows(one) for one, _ in mine), sum(_rows(other) for _, other in mine), bool(same))
+    return found
+
+
+def _rows(entry: Mapping[str, Json] | None) -> int:
+    return int(str((entry or {}).get("rows") or 0))
 
 
 def _warnings(shape: Shape, around: Surroundings) -> list[str]:
@@ -209,7 +245,7 @@ def _numbers(count: Count) -> dict[str, object]:
     return known
 
 
-def _steps(source: Source, tenant: str, views: Sequence[str]) -> tuple[list[Action], list[Action]]:
+def _steps(tenant: str, views: Sequence[str]) -> tuple[list[Action], list[Action]]:
     before = [
         Action(
             "keep", tenant, "the rows as they are right before go into a set of their own, to go back to"
@@ -220,15 +256,18 @@ def _steps(source: Source, tenant: str, views: Sequence[str]) -> tuple[list[Acti
 
 
 def decide_tenant(
-    source: Source, shape: Shape, around: Surroundings, counts: Mapping[str, Count | None], restored: Sequence[str]
+    source: Source,
+    shape: Shape,
+    around: Surroundings,
+    restored: Mapping[str, Mapping[str, Json]],
+    counts: Mapping[str, Count],
 ) -> Plan:
     """The plan before any row was seen.
 
-    counts: by table name, None for one that has no count in the set (a partitioned table's parts have); restored:
-    names of tables that the set has and the live schema may lack. Raises OpsError, all refusals at once.
+    restored: the set's tables (tables_of); counts: by table, may be empty. Raises OpsError, all refusals at once.
     """
-    settle(_shape_refusals(shape, around) + _tables_refusal(shape, counts, restored), ())
-    before, after = _steps(source, shape.schema, [name for name, _concurrent in around.own_views])
+    settle(_shape_refusals(shape, around) + _tables_refusal(shape, restored), ())
+    before, after = _steps(shape.schema, [name for name, _concurrent in around.own_views])
     merges = []
     for table in shape.tables:
         count = counts.get(table.name)
@@ -265,12 +304,37 @@ def decide_changes(
     raised = [Action("raise", f"{shape.schema}.{name}", text) for name, text in sorted(sequences.items())]
     if not merges and not raised:
         return Plan("restore_tenant", (), {"schemas": 1}, tuple(_warnings(shape, around)))
-    before, after = _steps(source, shape.schema, [name for name, _concurrent in around.own_views])
+    before, after = _steps(shape.schema, [name for name, _concurrent in around.own_views])
     if not merges:
         before, after = [], []
     return Plan(
         "restore_tenant", tuple(before + merges + raised + after), {"schemas": 1}, tuple(_warnings(shape, around))
     )
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a sequence stands. increment is negative for one that counts down."""
+
+    last_value: int
+    is_called: bool
+    increment: int
+
+    @property
+    def _next(self) -> int:
+        return self.last_value + (self.increment if self.is_called else 0)
+
+    def behind(self, other: Position) -> bool:
+        """Whether the other one has handed out more; both count in this one's direction."""
+        return self._next < other._next if self.increment > 0 else self._next > other._next
+
+    def text(self) -> str:
+        return f"to {self.last_value}, {'handed out' if self.is_called else 'not yet handed out'}"
+
+
+def sequences_behind(live: Mapping[str, Position], restored: Mapping[str, Position]) -> dict[str, Position]:
+    """The sequences to raise, with the position to raise them to: none ever goes back."""
+    return {name: want for name, want in restored.items() if name in live and live[name].behind(want)}
 
 
 def referring_refusal(tenant: str, found: Sequence[Referring]) -> OpsError:

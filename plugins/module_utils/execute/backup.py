@@ -158,6 +158,7 @@ def execute(params: dict[str, object], context: Context) -> Result:
             key=str(params.get("key") or ""),
             context=context,
             facts=facts,
+            reader=reader,
         )
         parts = _parts(reader, params)
         due = []

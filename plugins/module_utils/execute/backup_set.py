@@ -59,7 +59,10 @@ BEGUN = "begun.json"
 
 @dataclass(frozen=True)
 class Job:
-    """All that one run of the module works with."""
+    """All that one run of the module works with.
+
+    reader is a session outside of any transaction: a question that is not permitted must not end the snapshot.
+    """
 
     system: str
     database: str
@@ -72,6 +75,7 @@ class Job:
     key: str
     context: Context
     facts: DatabaseFacts
+    reader: Session
 
 
 class _Progress:
@@ -101,7 +105,7 @@ def _extras(job: Job, snapshot: Snapshot, part: Part) -> list[Source]:
     except OpsError as error:
         # a managed server hides roles from ordinary ones; the manifest says that they are missing
         job.context.warn(f"Roles and tablespaces are not part of the set: {error.cause}")
-    texts["configuration.json"] = json.dumps(dump.configuration(snapshot.session), indent=1, sort_keys=True).encode()
+    texts["configuration.json"] = json.dumps(dump.configuration(job.reader), indent=1, sort_keys=True).encode()
     return [_text(name, text) for name, text in texts.items()]
 
 

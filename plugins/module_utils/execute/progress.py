@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Lines for the person who waits: one every few seconds, whoever reports."""
+
 from __future__ import annotations
 
 import time

@@ -5,6 +5,7 @@
 It is called by whoever holds the database's advisory lock: a record that says "under way" then speaks of a run that
 is dead. A half-made database is dropped, a rename is looked up in the catalog: it happened whole or not at all.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -52,9 +53,7 @@ def named(record: Restoration) -> Restoration:
     return replace(record, state="verified")
 
 
-def conclude_building(
-    session: Session, target: Target, record: Restoration, reason: str
-) -> tuple[Restoration, str]:
+def conclude_building(session: Session, target: Target, record: Restoration, reason: str) -> tuple[Restoration, str]:
     """The record of a restore that ended before it was done, and a sentence; nothing half-made is left.
 
     A database that has its final name is whole: it gets it as the last step, after it was verified.

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Build the database of a restore: fetch, fill, prove, and only then give it its name."""
+
 from __future__ import annotations
 
 import contextlib
@@ -84,7 +85,9 @@ class RestoreJob:
     @property
     def whole_dump(self) -> bool:
         """Whether the dump creates its schemas itself: everything in it is restored."""
-        return not self.schemas or (self.manifest.kind != "database" and set(self.schemas) == set(self.manifest.schemas))
+        return not self.schemas or (
+            self.manifest.kind != "database" and set(self.schemas) == set(self.manifest.schemas)
+        )
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -153,7 +156,7 @@ def _load(job: RestoreJob, record: Restoration, dump: str) -> list[str]:
 
 
 def _tidy(job: RestoreJob, record: Restoration) -> tuple[str, ...]:
-    """Vacuum and analyze what is small, analyze the rest; returns the tables whose vacuum is left for after a switch."""
+    """Vacuum and analyze what is small, analyze the rest; returns the tables left for after a switch."""
     report = Ticker(job.context)
     with connected(job.target, record.building, job.jobs) as sessions:
         now, left = vacuum_in_budget(table_sizes(sessions[0]), VACUUM_BUDGET)
@@ -204,7 +207,8 @@ def _verify(job: RestoreJob, record: Restoration) -> dict[str, Json]:
         raise OpsError(
             "restore_differs",
             f"The restored database differs from set {job.manifest.set_id} in {len(differences)} points: "
-            + "; ".join(item.text for item in differences[:5]) + ".",
+            + "; ".join(item.text for item in differences[:5])
+            + ".",
             "It was dropped again. Restore another set; if all sets differ, compare the server with the source.",
             {"differences": [item.as_dict() for item in differences[:200]], "count": len(differences)},
         )
@@ -294,7 +298,7 @@ def last_backup(job: RestoreJob, live_oid: int) -> str:
     return set_id
 
 
-def apply(job: RestoreJob, target_name: str, roles: list[str], server: str) -> tuple[Restoration, list[str]]:
+def build(job: RestoreJob, target_name: str, roles: list[str], server: str) -> tuple[Restoration, list[str]]:
     """Build, and on any error leave nothing but a record that says so."""
     identifier = new_set_id(job.context.now, os.urandom(4))
     record = save(

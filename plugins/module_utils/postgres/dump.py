@@ -180,7 +180,8 @@ def listing(target: Target, version: int, archive: str) -> str:
     """What pg_restore --list says of an archive on the far side."""
     done = target.transport.run([target.tool("pg_restore", version), "--list", archive])
     if done.code != 0:
-        raise failure("pg_restore --list", done.code, done.stderr.decode("utf-8", "replace"))
+        said = done.stderr.decode("utf-8", "replace").strip().split("\n")[-1]
+        raise incomplete(f"pg_restore cannot list it ({said})")
     return done.stdout.decode("utf-8", "replace")
 
 

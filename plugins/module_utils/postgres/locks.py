@@ -5,6 +5,7 @@
 It is a session lock in the maintenance database, so it outlives every transaction, does not stand in the way
 of a rename, and the server frees it when the session ends, however the module ended.
 """
+
 from __future__ import annotations
 
 import hashlib

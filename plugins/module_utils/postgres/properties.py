@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Read the properties of a database (domain.properties) from the catalogs, and the SQL that sets its own traits right."""
+"""Read the properties of a database (domain.properties) from the catalogs, and set the database's own right."""
+
 from __future__ import annotations
 
 import contextlib
@@ -43,7 +44,8 @@ def read_database(session: Session, database: str) -> Database | None:
     rows = session.rows(
         render(
             "SELECT d.oid::bigint AS oid, pg_get_userbyid(d.datdba)::text AS owner,"
-            " pg_encoding_to_char(d.encoding)::text AS encoding, d.datcollate::text AS collate, d.datctype::text AS ctype,"
+            " pg_encoding_to_char(d.encoding)::text AS encoding,"
+            " d.datcollate::text AS collate, d.datctype::text AS ctype,"
             " t.spcname::text AS tablespace, d.datconnlimit AS connection_limit, d.datistemplate AS is_template,"
             " coalesce(shobj_description(d.oid, 'pg_database'), '') AS comment, {locale:raw}"
             " FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.datname::text = {name}",
@@ -139,7 +141,8 @@ SELECT p.pubname::text AS name, concat_ws(' ', 'owner', pg_get_userbyid(p.pubown
   FROM pg_publication p
 """
 _PUBLISHED_SCHEMAS = """,
-       (SELECT 'schemas ' || string_agg(s.pnnspid::regnamespace::text, ', ' ORDER BY s.pnnspid::regnamespace::text COLLATE "C")
+       (SELECT 'schemas ' || string_agg(s.pnnspid::regnamespace::text, ', '
+                                        ORDER BY s.pnnspid::regnamespace::text COLLATE "C")
           FROM pg_publication_namespace s WHERE s.pnpubid = p.oid)"""
 _EVENT_TRIGGERS = """
 SELECT t.evtname::text AS name, concat_ws(' ', t.evtevent, t.evtenabled, t.evtfoid::regprocedure,
@@ -151,8 +154,10 @@ SELECT t.evtname::text AS name, concat_ws(' ', t.evtevent, t.evtenabled, t.evtfo
 _DEFAULT_PRIVILEGES = """
 SELECT concat_ws(' ', pg_get_userbyid(a.defaclrole), coalesce('in ' || n.nspname, 'everywhere'), a.defaclobjtype,
        CASE e.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(e.grantee) END) AS name,
-       string_agg(e.privilege_type || CASE WHEN e.is_grantable THEN '*' ELSE '' END, ',' ORDER BY e.privilege_type) AS text
-  FROM pg_default_acl a LEFT JOIN pg_namespace n ON n.oid = a.defaclnamespace CROSS JOIN LATERAL aclexplode(a.defaclacl) e
+       string_agg(e.privilege_type || CASE WHEN e.is_grantable THEN '*' ELSE '' END, ','
+                  ORDER BY e.privilege_type) AS text
+  FROM pg_default_acl a LEFT JOIN pg_namespace n ON n.oid = a.defaclnamespace
+ CROSS JOIN LATERAL aclexplode(a.defaclacl) e
  GROUP BY 1
 """
 _STATISTICS = """
@@ -180,7 +185,8 @@ SELECT DISTINCT pg_get_userbyid(role)::text AS name FROM (
 _TABLESPACES = """
 SELECT t.spcname::text AS name FROM pg_tablespace t WHERE t.spcname NOT IN ('pg_default', 'pg_global')
    AND (EXISTS (SELECT FROM pg_class c WHERE c.reltablespace = t.oid)
-        OR EXISTS (SELECT FROM pg_database d WHERE d.datname = current_database() AND d.dattablespace = t.oid)) ORDER BY 1
+        OR EXISTS (SELECT FROM pg_database d WHERE d.datname = current_database() AND d.dattablespace = t.oid))
+ ORDER BY 1
 """
 
 
@@ -194,9 +200,7 @@ def _objects(session: Session) -> dict[str, Json]:
     found: dict[str, Json] = {}
     for row in rows:
         group = cast("dict[str, Json]", found.setdefault(str(row["schema"]), {}))
-        group[str(row["kind"])] = {
-            "count": row["count"], "hash": row["hash"], "items": row["items"] if kept else None
-        }
+        group[str(row["kind"])] = {"count": row["count"], "hash": row["hash"], "items": row["items"] if kept else None}
     return found
 
 
@@ -208,7 +212,9 @@ def read_properties(session: Session, database: str) -> dict[str, Json]:
     """
     own = read_database(session, database)
     if own is None:
-        raise OpsError("unknown_database", f"There is no database {database!r}.", "Check the name; it is case-sensitive.")
+        raise OpsError(
+            "unknown_database", f"There is no database {database!r}.", "Check the name; it is case-sensitive."
+        )
     with _qualified_names(session):
         schemas = _PUBLISHED_SCHEMAS if session.version >= 150000 else ""
         return {
@@ -240,7 +246,8 @@ SELECT n.nspname::text AS name, pg_get_userbyid(n.nspowner)::text AS owner,
                'grantee', CASE e.grantee WHEN 0 THEN '' ELSE pg_get_userbyid(e.grantee)::text END))
           FROM aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) e) AS grants
   FROM pg_namespace n WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-   AND NOT EXISTS (SELECT FROM pg_depend x WHERE x.classid = 'pg_namespace'::regclass AND x.objid = n.oid AND x.deptype = 'e')
+   AND NOT EXISTS (SELECT FROM pg_depend x
+                    WHERE x.classid = 'pg_namespace'::regclass AND x.objid = n.oid AND x.deptype = 'e')
 """
 
 
@@ -262,9 +269,7 @@ def _to(grantee: str) -> str:
     return ident(grantee) if grantee else "PUBLIC"
 
 
-def grant_statements(
-    kind: str, name: str, current: tuple[Grant, ...], wanted: tuple[Grant, ...]
-) -> list[str]:
+def grant_statements(kind: str, name: str, current: tuple[Grant, ...], wanted: tuple[Grant, ...]) -> list[str]:
     """REVOKE and GRANT that lead from one list of grants to another; kind is DATABASE or SCHEMA."""
     statements = []
     for grant in sorted(set(current) - set(wanted)):
@@ -298,7 +303,9 @@ def statements_towards(name: str, current: Database, wanted: Database) -> list[s
 
 
 def _scope(setting: Setting, quoted_database: str) -> str:
-    return f"ROLE {ident(setting.role)} IN DATABASE {quoted_database}" if setting.role else f"DATABASE {quoted_database}"
+    return (
+        f"ROLE {ident(setting.role)} IN DATABASE {quoted_database}" if setting.role else f"DATABASE {quoted_database}"
+    )
 
 
 def set_right(session: Session, name: str, wanted: Database) -> list[str]:

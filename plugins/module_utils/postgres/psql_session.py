@@ -197,6 +197,11 @@ class PsqlSession:
             code = process.wait(10)
         except subprocess.TimeoutExpired:
             code = -1
+        except OpsError as error:
+            # a cut stream is the end of a session; a container that stopped is said as it is
+            if error.code != "stream_cut":
+                raise
+            return _ended(self._doing, error.cause.rstrip("."))
         finally:
             process.kill()
         text = process.stderr_text()

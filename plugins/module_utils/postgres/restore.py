@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Make a database out of a dump that lies whole in a folder of the far side."""
+
 from __future__ import annotations
 
 import contextlib
@@ -72,7 +73,9 @@ def prepare_schemas(
             _dress_schema(session, name, known[name])
     for name, facts in sorted(extensions.items()):
         version = f" VERSION {literal(str(facts['version']))}" if keep_versions else ""
-        session.run(f"CREATE EXTENSION IF NOT EXISTS {ident(name)} SCHEMA {ident(str(facts['schema']))}{version} CASCADE")
+        session.run(
+            f"CREATE EXTENSION IF NOT EXISTS {ident(name)} SCHEMA {ident(str(facts['schema']))}{version} CASCADE"
+        )
 
 
 def _dress_schema(session: Session, name: str, facts: Mapping[str, Json]) -> None:
@@ -125,7 +128,13 @@ def run_pg_restore(
     Raises OpsError with pg_restore's first error. Warnings are shown and no more: what matters of them is seen when
     the catalogs are compared.
     """
-    argv = [target.tool("pg_restore", version), "--exit-on-error", "--no-password", f"--jobs={jobs}", "--no-subscriptions"]
+    argv = [
+        target.tool("pg_restore", version),
+        "--exit-on-error",
+        "--no-password",
+        f"--jobs={jobs}",
+        "--no-subscriptions",
+    ]
     argv += [f"--schema={name}" for name in schemas]
     if no_tablespaces:
         argv.append("--no-tablespaces")
@@ -143,7 +152,7 @@ def run_pg_restore(
 
 
 def vacuum_in_budget(sizes: Sequence[tuple[str, int]], budget: int) -> tuple[list[str], list[str]]:
-    """(tables to vacuum now, tables to leave) by their sizes in bytes: the smallest first, up to budget bytes in all."""
+    """(tables to vacuum now, tables to leave) by size in bytes: the smallest first, up to budget bytes in all."""
     now, left, spent = [], [], 0
     for name, size in sorted(sizes, key=lambda item: item[1]):
         if spent + size <= budget:

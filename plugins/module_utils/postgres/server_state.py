@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a restore and a switch must know of the server: roles, extensions, blockers, sessions, room."""
+
 from __future__ import annotations
 
 import contextlib
@@ -170,7 +171,8 @@ def wal_facts(session: Session) -> tuple[int, bool]:
     kept = session.value(
         "SELECT EXISTS (SELECT FROM pg_replication_slots WHERE NOT temporary)"
         " OR (current_setting('archive_mode') <> 'off' AND EXISTS"
-        " (SELECT FROM pg_stat_archiver WHERE coalesce(last_failed_time > last_archived_time, last_failed_time IS NOT NULL)))"
+        " (SELECT FROM pg_stat_archiver"
+        " WHERE coalesce(last_failed_time > last_archived_time, last_failed_time IS NOT NULL)))"
     )
     return limit, bool(kept)
 

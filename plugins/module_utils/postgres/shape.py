@@ -48,8 +48,16 @@ SELECT t.relname::text AS "table", t.relkind = 'p' AS partitioned, a.attname::te
  ORDER BY t.relname, a.attnum
 """
 )
-_EMPTY_TABLES = (
-    "WITH " + _TOPS + 'SELECT t.relname::text AS "table", t.relkind = \'p\' AS partitioned FROM tops t ORDER BY t.relname'
+_TABLES = (
+    "WITH "
+    + _TOPS
+    + """
+SELECT t.relname::text AS "table", t.relkind = 'p' AS partitioned,
+       CASE t.relkind WHEN 'r' THEN json_build_array(t.relname) ELSE
+         (SELECT json_agg(c.relname ORDER BY c.relname) FROM pg_partition_tree(t.oid) p JOIN pg_class c ON c.oid = p.relid
+           WHERE p.isleaf AND c.relkind = 'r') END AS parts
+  FROM tops t ORDER BY t.relname
+"""
 )
 # an index's own operator class says what it takes for equal: citext has another idea of it than text
 _UNIQUES = (
@@ -175,11 +183,11 @@ def read_shape(session: Session, schema: str) -> Shape:
     """The schema as the session sees it; its search_path is pg_catalog."""
     nulls = "i.indnullsnotdistinct" if session.version >= 150000 else "false"
     columns: dict[str, list[Column]] = {}
-    kinds: dict[str, bool] = {}
+    kinds: dict[str, tuple[bool, tuple[str, ...]]] = {}
     traits = []
-    for row in session.rows(render(_EMPTY_TABLES, schema=schema)):
+    for row in session.rows(render(_TABLES, schema=schema)):
         columns[str(row["table"])] = []
-        kinds[str(row["table"])] = bool(row["partitioned"])
+        kinds[str(row["table"])] = (bool(row["partitioned"]), _names(row["parts"]))
     for row in session.rows(render(_COLUMNS, schema=schema)):
         name = str(row["table"])
         columns[name].append(
@@ -194,7 +202,8 @@ def read_shape(session: Session, schema: str) -> Shape:
         candidates = uniques.get(name, [])
         key = _key(candidates)
         others = tuple(item for _row, item in candidates if item is not key)
-        tables.append(Table(name, kinds[name], tuple(own), key, others))
+        partitioned, parts = kinds[name]
+        tables.append(Table(name, partitioned, tuple(own), key, others, parts))
     return Shape(schema, tuple(tables), read_foreign(session, schema), tuple(traits))
 
 

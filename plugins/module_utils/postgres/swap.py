@@ -5,6 +5,7 @@
 A RENAME takes the lock on the database and then waits until nobody is in it. Newcomers queue on that lock, so those
 that are ended do not come back before the names have changed; a kill of ours at any moment rolls everything back.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -169,7 +170,8 @@ def _not_held_off(session: Session, oids: Collection[int], error: OpsError) -> O
     names = [f"pid {r['pid']} of {r['user']} ({r['application'] or 'no name'}, {r['state']})" for r in left]
     return OpsError(
         "connections_not_held_off",
-        f"In {ATTEMPTS} attempts the sessions of the databases could not all be ended: {'; '.join(names) or error.cause}",
+        f"In {ATTEMPTS} attempts the sessions of the databases could not all be ended: "
+        + ("; ".join(names) or error.cause),
         "Nothing was changed. Stop what holds on (a pooler, a stuck backend), then run the verb again.",
         {"sessions": names},
     )

@@ -4,12 +4,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Manifest, iso
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.marks import open_use, proof_level, read_pin
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json, Manifest, iso
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.marks import (
+    disproof,
+    open_use,
+    proof_level,
+    read_pin,
+)
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.retention import BackupSet, Group
 from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Store
 from ansible_collections.saasops.runbook.plugins.module_utils.store.sets import (
@@ -43,6 +48,14 @@ class Held:
     @property
     def set_id(self) -> str:
         return self.entry.set_id
+
+
+@dataclass(frozen=True)
+class _Records:
+    """What restores and drills say of sets, by set id: who still needs one, which proofs failed."""
+
+    uses: dict[str, list[str]] = field(default_factory=dict)
+    failures: dict[str, list[dict[str, Json]]] = field(default_factory=dict)
 
 
 def group_of(manifest: Manifest) -> Group:
@@ -79,7 +92,8 @@ def _brief(problem: str, set_id: str) -> str:
     return problem[:1].lower() + problem[1:]
 
 
-def _facts(store: Store, entry: SetEntry, system: str, in_use: str) -> BackupSet:
+def _facts(store: Store, entry: SetEntry, system: str, records: _Records) -> BackupSet:
+    failures = records.failures.get(entry.set_id, [])
     state, problem, manifest = entry.state, entry.problem, entry.manifest
     half_deleted = state == "partial" and folder(entry.set_id) + PRUNING in entry.keys
     owner = _owner(store, entry) if state == "partial" else ""
@@ -98,37 +112,39 @@ def _facts(store: Store, entry: SetEntry, system: str, in_use: str) -> BackupSet
         newest_change=entry.newest_change,
         snapshot_at=manifest.snapshot_at if manifest is not None else 0.0,
         finished=manifest.finished if manifest is not None else 0.0,
-        proof=proof_level(manifest.proof, entry.proofs) if manifest is not None else "",
+        proof=proof_level(manifest.proof, (*entry.proofs, *failures)) if manifest is not None else "",
         pin=read_pin(entry.pin),
-        in_use=in_use,
+        in_use=", ".join(records.uses.get(entry.set_id, [])),
         half_deleted=half_deleted,
         problem=_brief(problem, entry.set_id),
     )
 
 
-def _uses(store: Store) -> dict[str, str]:
-    """By set id, the open restores and drills that need it."""
-    uses: dict[str, list[str]] = {}
+def _records(store: Store) -> _Records:
+    found = _Records()
     for kind, prefix in RECORDS:
         for info in store.list(prefix):
             name = info.key[len(prefix) :]
             if "/" in name or not name.endswith(".json"):
                 continue
             try:
-                use = open_use(kind, name[: -len(".json")], read_json(store, info.key))
+                record = read_json(store, info.key)
             except OpsError as error:
                 if error.code not in ("object_missing", "object_damaged"):
                     raise
                 continue
+            use, failure = open_use(kind, name[: -len(".json")], record), disproof(record)
             if use is not None:
-                uses.setdefault(use[0], []).append(use[1])
-    return {set_id: ", ".join(found) for set_id, found in uses.items()}
+                found.uses.setdefault(use[0], []).append(use[1])
+            if failure is not None:
+                found.failures.setdefault(failure[0], []).append(failure[1])
+    return found
 
 
 def take_stock(store: Store, system: str) -> list[Held]:
     """Every set in the store, oldest id first, with pins, proofs and open uses. Raises the store's OpsErrors."""
-    uses = _uses(store)
-    return [Held(_facts(store, entry, system, uses.get(entry.set_id, "")), entry) for entry in entries(store, system)]
+    records = _records(store)
+    return [Held(_facts(store, entry, system, records), entry) for entry in entries(store, system)]
 
 
 def damage(store: Store, held: Held, system: str) -> str:

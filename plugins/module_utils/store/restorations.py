@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The records of restores in a store."""
+
 from __future__ import annotations
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError

@@ -10,6 +10,7 @@ import itertools
 import os
 import re
 import subprocess
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
@@ -75,10 +76,14 @@ class ExecTransport:
         try:
             line = b""
             if keeper.stdin is not None and keeper.stdout is not None:
+                watch = threading.Timer(PATIENCE, keeper.kill)
+                watch.daemon = True
+                watch.start()
                 with contextlib.suppress(OSError):
                     keeper.stdin.write(secret)
                     keeper.stdin.flush()
                 line = keeper.stdout.readline()
+                watch.cancel()
             said = line.decode("utf-8", "replace").rstrip("\n").partition(" ")
             if said[0] != word or not said[2]:
                 raise self._no_secret(keeper)

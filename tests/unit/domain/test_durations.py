@@ -34,7 +34,9 @@ def test_a_written_length_of_time_is_read(text: str, seconds: int) -> None:
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", " ", "24", "h", "-1h", "1.5h", "1h30", "24 hours", "1y", "h24", "1h\n2x", "999999w"])
+@pytest.mark.parametrize(
+    "text", ["", " ", "24", "h", "-1h", "1.5h", "1h30", "24 hours", "1y", "h24", "1h\n2x", "999999w"]
+)
 def test_what_is_no_length_of_time_is_refused_with_the_option_named(text: str) -> None:
     with pytest.raises(OpsError) as refusal:
         parse_duration(text, "retention.keep_all_within")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json, iso
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.marks import open_use, proof_level, read_pin
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.marks import disproof, open_use, proof_level, read_pin
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.retention import Pin
 
 STORED: dict[str, Json] = {"level": "stored", "at": iso(1000.0)}
@@ -60,7 +60,19 @@ def test_a_pin_that_cannot_be_read_holds_for_ever(record: dict[str, Json] | None
         ({"set": "s", "state": "finished"}, None),
         ({"set": "s", "state": "failed"}, None),
         ({"state": "building"}, None),
+        ({"set": "s", "outcome": "passed"}, None),
     ],
 )
 def test_a_restore_needs_its_set_until_it_is_closed(record: dict[str, Json], use: tuple[str, str] | None) -> None:
     assert open_use("restore", "r1", record) == use
+
+
+@pytest.mark.parametrize(
+    ("outcome", "differences", "speaks"),
+    [("failed", [{"kind": "rows"}], True), ("failed", [], False), ("passed", [], False)],
+)
+def test_a_drill_that_found_differences_speaks_against_its_set(
+    outcome: str, differences: list[Json], speaks: bool
+) -> None:
+    record: dict[str, Json] = {"set": "s", "at": iso(3000.0), "outcome": outcome, "differences": differences}
+    assert disproof(record) == (("s", FAILED) if speaks else None)

@@ -1,0 +1,288 @@
+# Copyright (c) 2026 saasops.runbook contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Carry out a switch, an undo and a finish; each step leaves a state that the next run can conclude."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import iso, posix
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.marks import proof_level
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Plan
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.properties import handed_on
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.restoration import Restoration
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.retention import PROOFS
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.swap import (
+    ProvenSet,
+    Scene,
+    SequenceState,
+    aside_name,
+    decide_discard,
+    decide_finish,
+    decide_switch,
+    decide_undo,
+    sequences_ahead,
+    sequences_from_json,
+    sequences_json,
+)
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.reconcile import conclude_switch, conclude_undo
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.swap_scene import (
+    SwapJob,
+    losses_since_backup,
+    losses_since_switch,
+    read_scene,
+)
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres import server_state as look
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.fingerprint import counters
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.locks import confirm
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.properties import read_database, set_right
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.restore import connected, vacuum
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.sql import ident, render
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.swap import (
+    Rename,
+    Swapped,
+    exchange,
+    open_database,
+    rows_written,
+)
+from ansible_collections.saasops.runbook.plugins.module_utils.store import sets
+from ansible_collections.saasops.runbook.plugins.module_utils.store.restorations import save
+
+# an undo that meets new writes counts them and tries again this often
+COUNTS = 3
+
+
+class WrittenMeanwhileError(Exception):
+    """Rows were written between the count and the moment when nobody could write any more."""
+
+
+def _advance(session: Session, ahead: list[SequenceState]) -> None:
+    """Set sequences of the session's database to where their namesakes are, in a database nobody uses yet."""
+    for item in ahead:
+        session.value(
+            render(
+                "SELECT setval({name}::regclass, {value}, {called})",
+                name=item.name,
+                value=item.last_value,
+                called=item.called,
+            )
+        )
+
+
+def _catch_up(session: Session, ahead: list[SequenceState], behind: dict[str, SequenceState]) -> None:
+    """The same in a database that is in use: only by taking numbers, so that it cannot step back behind a client."""
+    for item in ahead:
+        steps = abs(item.last_value - behind[item.name].last_value) // abs(item.increment)
+        session.value(
+            render(
+                "SELECT count(nextval({name}::regclass)) FROM generate_series(1, {steps})",
+                name=item.name,
+                steps=steps + 1,
+            )
+        )
+
+
+def _hand_on(job: SwapJob, scene: Scene) -> None:
+    """Bring the database that takes over to where the live one is: own traits, sequences."""
+    live, other = read_database(job.session, job.database), read_database(job.session, scene.other_name)
+    if live is not None and other is not None:
+        set_right(job.session, scene.other_name, handed_on(live, other))
+    if scene.sequences:
+        with connected(job.target, scene.other_name, 1) as (session,):
+            _advance(session, list(scene.sequences))
+
+
+def _renames(scene: Scene, aside: str) -> list[Rename]:
+    renames = [Rename(scene.live_oid, scene.database, aside)] if scene.live_oid is not None else []
+    return [*renames, Rename(scene.other_oid or 0, scene.other_name, scene.database)]
+
+
+def _after_exchange(job: SwapJob, aside: str) -> dict[str, SequenceState]:
+    """Read the last state of the sequences of the database aside, and bring the live ones to them."""
+    with connected(job.target, aside, 1) as (old,), connected(job.target, job.database, 1) as (new,):
+        last, present = look.read_sequences(old), look.read_sequences(new)
+        _catch_up(new, sequences_ahead(last, present), present)
+    return last
+
+
+def switch(job: SwapJob, record: Restoration) -> tuple[Plan, Restoration, dict[str, object]]:
+    losses = losses_since_backup(job, record, look.database_oid(job.session, job.database), job.database)
+    scene = read_scene(job, record, record.target, losses, None)
+    aside = aside_name(job.database, "before", job.stamp)
+    plan = decide_switch(scene, aside)
+    if job.context.check_mode:
+        return plan, record, {"losses": losses.as_json()}
+    _hand_on(job, scene)
+    with connected(job.target, record.target, 1) as (session,):
+        written = counters(session)
+    record = save(
+        job.store,
+        replace(
+            record,
+            state="switching",
+            aside=aside if scene.live_oid is not None else "",
+            aside_oid=scene.live_oid or 0,
+            counters=written,
+        ),
+    )
+    confirm(job.session, job.system, job.database)
+    try:
+        done = exchange(job.target, _renames(scene, aside))
+    except OpsError:
+        save(job.store, replace(record, state="verified", aside="", aside_oid=0))
+        raise
+    record = replace(record, switched_at=iso(time.time()))
+    if record.aside:
+        with contextlib.suppress(OpsError):
+            record = replace(record, aside_sequences=sequences_json(_after_exchange(job, record.aside)))
+            # nobody writes there any more: now the loss is final
+            losses = losses_since_backup(job, record, record.aside_oid, record.aside)
+    record = save(job.store, conclude_switch(job.session, record, job.context.now))
+    record = vacuum_rest(job, record)
+    return plan, record, {"losses": losses.as_json(), **_told(done)}
+
+
+def _told(done: Swapped) -> dict[str, object]:
+    return {"attempts": done.attempts, "sessions_ended": done.ended, "rename_seconds": round(done.seconds, 3)}
+
+
+def vacuum_rest(job: SwapJob, record: Restoration) -> Restoration:
+    """VACUUM (FREEZE) what was too large to be vacuumed before the switch; a second run goes on where one stopped."""
+    left = list(record.vacuum_left)
+    if not left:
+        return record
+    with connected(job.target, job.database, 1) as (session,):
+        session.run("SET lock_timeout = '5s'")
+        for number, table in enumerate(list(left), 1):
+            job.context.progress(f"vacuuming large table {number} of {len(record.vacuum_left)} of the live database")
+            with contextlib.suppress(OpsError):
+                vacuum([session], [table], "VACUUM (FREEZE)", lambda n, of: None)
+                left.remove(table)
+    if left:
+        job.context.warn(f"Not vacuumed yet: {', '.join(left)}; autovacuum will come to them.")
+    return save(job.store, replace(record, vacuum_left=tuple(left)))
+
+
+def undo(job: SwapJob, record: Restoration) -> tuple[Plan, Restoration, dict[str, object]]:
+    aside = aside_name(job.database, "undone", job.stamp)
+    opened = False
+    try:
+        for attempt in range(1, COUNTS + 1):
+            live_oid = look.database_oid(job.session, job.database)
+            # first the sum, then the count by table: what is written in between shows as a changed sum
+            base = rows_written(job.session, live_oid) if live_oid is not None else 0
+            losses = losses_since_switch(job, record, live_oid)
+            scene = read_scene(job, record, record.aside, losses, sequences_from_json(record.aside_sequences))
+            plan = decide_undo(scene, aside, job.acknowledged_rows)
+            if job.context.check_mode:
+                return plan, record, {"losses": losses.as_json()}
+            record = save(
+                job.store, replace(record, state="undoing", newer=aside if scene.live_oid is not None else "")
+            )
+            open_database(job.session, record.aside)
+            opened = True
+            _hand_on(job, scene)
+            confirm(job.session, job.system, job.database)
+            try:
+                done = exchange(job.target, _renames(scene, aside), before_commit=_unwritten(scene.live_oid, base))
+                break
+            except WrittenMeanwhileError:
+                job.context.progress(f"rows were written during attempt {attempt}: counting again")
+        else:
+            raise OpsError(
+                "writes_since_switch",
+                f"Rows were written to {job.database!r} during each of {COUNTS} attempts.",
+                "Stop the application's writers, then run the undo again.",
+            )
+    except BaseException:
+        with contextlib.suppress(OpsError):
+            if opened:
+                look_again = look.database_of_oid(job.session, record.aside_oid)
+                if look_again == record.aside:
+                    conclude_closed(job.session, record)
+            save(job.store, replace(record, state="switched", newer=""))
+        raise
+    record = replace(record, undone_at=iso(time.time()))
+    if record.newer:
+        with contextlib.suppress(OpsError):
+            record = replace(record, aside_sequences=sequences_json(_after_exchange(job, record.newer)))
+    record = save(job.store, conclude_undo(job.session, record, job.context.now))
+    return plan, record, {"losses": losses.as_json(), **_told(done)}
+
+
+def conclude_closed(session: Session, record: Restoration) -> None:
+    """Close the old database again after an undo that did not happen."""
+    session.run(f"ALTER DATABASE {ident(record.aside)} ALLOW_CONNECTIONS false")
+
+
+def _unwritten(oid: int | None, base: int) -> Callable[[Session], None]:
+    """Refuses the commit when the database's sum of written rows is no longer what it was at the count."""
+
+    def check(session: Session) -> None:
+        if oid is not None and rows_written(session, oid) != base:
+            raise WrittenMeanwhileError
+
+    return check
+
+
+def _proven(job: SwapJob) -> list[ProvenSet]:
+    """Complete, proven sets of the database whose objects are all in the store."""
+    found = []
+    for entry in sets.entries(job.store, job.system):
+        manifest = entry.manifest
+        if entry.state != "complete" or manifest is None or manifest.kind != "database":
+            continue
+        if manifest.database != job.database or proof_level(manifest.proof, entry.proofs) not in PROOFS:
+            continue
+        with contextlib.suppress(OpsError):
+            sets.load(job.store, entry.set_id, job.system)
+            found.append(
+                ProvenSet(
+                    entry.set_id,
+                    manifest.snapshot_at,
+                    str(manifest.server.get("system_identifier")),
+                    int(str(manifest.server.get("database_oid") or 0)),
+                )
+            )
+    return found
+
+
+def finish(job: SwapJob, record: Restoration) -> tuple[Plan, Restoration, dict[str, object]]:
+    session = job.session
+    if record.state == "verified":
+        return _discard_copy(job, record)
+    present = look.database_of_oid(session, record.aside_oid) if record.aside_oid else None
+    changed_at = posix(record.undone_at or record.switched_at)
+    plan = decide_finish(
+        record,
+        record.aside_oid if present == record.aside else None,
+        look.database_oid(session, job.database),
+        changed_at,
+        _proven(job),
+        look.logical_slots(session, record.aside_oid),
+    )
+    if job.context.check_mode:
+        return plan, record, {}
+    if not plan.empty:
+        confirm(session, job.system, job.database)
+        session.run(f"DROP DATABASE {ident(record.aside)}")
+    record = save(job.store, replace(record, state="finished", finished_at=iso(time.time())))
+    return plan, record, {}
+
+
+def _discard_copy(job: SwapJob, record: Restoration) -> tuple[Plan, Restoration, dict[str, object]]:
+    """Drop a restored database that nobody wants to switch to; its set stays."""
+    present = look.database_of_oid(job.session, record.target_oid)
+    plan = decide_discard(record, present == record.target, look.logical_slots(job.session, record.target_oid))
+    if job.context.check_mode:
+        return plan, record, {}
+    if not plan.empty:
+        confirm(job.session, job.system, job.database)
+        job.session.run(f"DROP DATABASE {ident(record.target)}")
+    record = replace(record, state="finished", finished_at=iso(time.time()), aside=record.target)
+    return plan, save(job.store, record), {}
