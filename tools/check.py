@@ -30,6 +30,7 @@ from checks.report import RED, Outcome, coloured, counts, table, verdict
 LANES = 2
 SHOWN_LINES = 200
 DURATIONS = CACHE / "durations.json"
+SHORT_SECONDS, SHORT_FIRST = 5, 900.0
 PACKAGES_JOB = "debian packages"
 
 
@@ -61,7 +62,9 @@ class Run:
         return jobs
 
     def weight(self, part: Part) -> float:
-        return self.durations.get(part.name, float(part.seconds))
+        """Long parts first, for even lanes; but before them what takes no time and fails most often."""
+        seconds = self.durations.get(part.name, float(part.seconds))
+        return SHORT_FIRST if seconds < SHORT_SECONDS else seconds
 
     def execute(self, part: Part) -> str:
         """Run one part to its end and return its counts. Raises CheckError when it failed."""
@@ -74,6 +77,10 @@ class Run:
             tree_of_part = CACHE / "ansible-test" / "trees" / part.environment / COLLECTION
             tree.lay_out(tree_of_part)
             sanity.own_repository(tree_of_part)
+            if endless := sanity.endless(tree_of_part):
+                raise CheckError(
+                    f"A parameter is named like its annotation, which ansible-test never ends on: {endless}"
+                )
             variables.update(sanity.prepare(environment))
         places = {"python": str(environment.python), "bin": str(environment.folder / "bin"), "work": str(work)}
         argv = [word.format(**places) for word in part.argv]

@@ -38,7 +38,7 @@ def test_a_root_that_does_not_exist_is_refused_with_a_remedy_and_not_made(tmp_pa
         lambda: store.put("a", [b"x"]),
         lambda: store.list(""),
         lambda: store.sweep("", 0),
-        lambda: store.free_bytes(),
+        store.free_bytes,
         lambda: store.get("a").__enter__(),
     ):
         error = refusal(act)

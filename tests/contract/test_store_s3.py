@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors impo
 from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Store
 from ansible_collections.saasops.runbook.plugins.module_utils.store.open import open_store
 from ansible_collections.saasops.runbook.tests.lab import s3
+from ansible_collections.saasops.runbook.tests.lab.http_proxy import HttpProxy, Rule
 
 MIB = 1024 * 1024
 Make = Callable[..., Store]
@@ -115,6 +118,60 @@ def test_credentials_come_from_a_profile_too(
     make(access_key=None, secret_key=None, profile="nightly").check(write=True)
 
 
+@pytest.fixture
+def certificate(tmp_path: Path) -> str:
+    """A PEM file with a key and its certificate for 127.0.0.1, signed by itself."""
+    file, key = tmp_path / "both.pem", tmp_path / "key.pem"
+    argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=lab"]
+    argv += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(file)]
+    subprocess.run(argv, check=True, capture_output=True)
+    with file.open("a") as out:
+        out.write(key.read_text())
+    return str(file)
+
+
+def test_a_certificate_of_ones_own_is_accepted_with_its_file_and_refused_without(
+    make: Make, s3_server: s3.Server, certificate: str
+) -> None:
+    with HttpProxy(s3_server.port, certificate) as proxy:
+        error = refusal(lambda: make(endpoint_url=proxy.endpoint).check(write=False))
+        assert error.code == "store_unreachable"
+        assert "ca_bundle" in error.remedy
+        store = make(endpoint_url=proxy.endpoint, ca_bundle=certificate)
+        store.check(write=True)
+        store.put("a", [b"x"])
+        assert content(store, "a") == b"x"
+
+
+def test_the_server_proves_what_arrived_over_tls_too(make: Make, s3_server: s3.Server, certificate: str) -> None:
+    with HttpProxy(s3_server.port, certificate) as proxy:
+        store = make(endpoint_url=proxy.endpoint, ca_bundle=certificate)
+        proxy.rules = [Rule("flip_up", "PUT", times=1)]
+        store.put("a", [b"as it was sent"])
+        assert proxy.rules[0].hits == 1
+        assert content(make(), "a") == b"as it was sent"
+
+
+@pytest.mark.parametrize(("length", "method"), [(10, "PUT"), (20 * MIB, "POST")])
+def test_a_server_that_ignores_conditions_is_refused_before_anything_is_overwritten(
+    make: Make, s3_server: s3.Server, length: int, method: str
+) -> None:
+    """Removing the object right before a conditional request arrives is what ignoring the condition looks like."""
+    with HttpProxy(s3_server.port) as proxy:
+        store = make(endpoint_url=proxy.endpoint)
+
+        def remove() -> None:
+            make().delete([info.key for info in make().list("probes/")])
+
+        proxy.rules = [Rule("before", method, header="If-None-Match", call=remove)]
+        assert refusal(lambda: store.put("a", [bytes(length)], if_absent=True)).code == "store_lacks_conditions"
+        if method == "PUT":
+            assert refusal(lambda: store.check(write=True)).code == "store_lacks_conditions"
+        assert make().list("") == []
+        store.put("a", [b"without a condition"])
+    assert [info.key for info in make().list("")] == ["a"]
+
+
 def test_two_prefixes_of_one_bucket_do_not_see_each_other(make: Make) -> None:
     one, other = make(prefix="one"), make(prefix="one-more")
     one.put("backups/a", [b"1"])
@@ -168,8 +225,7 @@ def test_of_two_exclusive_writers_of_many_parts_exactly_one_wins(make: Make) -> 
         try:
             make().put(key, chunks(), if_absent=True)
         except OpsError as error:
-            assert error.code == "object_exists"
-            return False
+            return error.code != "object_exists"
         return True
 
     with ThreadPoolExecutor(2) as pool:

@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from contextlib import contextmanager
 
 import pytest
 
@@ -279,8 +281,6 @@ open_store(json.loads(sys.stdin.readline())).put("backups/a/objects/0000.zst", c
 def test_a_killed_writer_leaves_nothing_visible_and_sweep_finds_its_upload(
     make: Make, s3_server: s3.Server, bucket: str
 ) -> None:
-    import json
-
     params = {
         "type": "s3",
         "bucket": bucket,
@@ -370,9 +370,6 @@ def test_an_object_removed_behind_our_back_is_missing(make: Make, bucket: str, s
 
 
 def _source(name: str, body: bytes) -> pack.Source:
-    import hashlib
-    from contextlib import contextmanager
-
     @contextmanager
     def opener() -> Iterator[Iterator[bytes]]:
         yield pieces(body)

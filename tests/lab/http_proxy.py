@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import ssl
 import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -25,39 +27,55 @@ class Rule:
 
     kind:  status (answered here with that HTTP status and S3 error code, the server hears nothing),
            lose (the server hears it, its answer is dropped), flip_up / flip_down (one bit of the middle byte of
-           the request's or the answer's body is turned), cut (the answer stops after half of its body)
+           the request's or the answer's body is turned), cut (the answer stops after half of its body),
+           before (call() runs, then all goes on as usual)
+    header: only requests that have this header
     times: how many requests it spoils before it is over; 0 for all
     """
 
     kind: str
     method: str = ""
     contains: str = ""
+    header: str = ""
     status: int = 503
     code: str = "ServiceUnavailable"
     times: int = 0
+    call: Callable[[], object] | None = None
     hits: int = 0
 
-    def wants(self, method: str, path: str) -> bool:
+    def wants(self, method: str, path: str, headers: Mapping[str, str]) -> bool:
         """Whether this request is to be spoiled."""
-        return self.method in ("", method) and self.contains in path and (not self.times or self.hits < self.times)
+        if self.times and self.hits >= self.times:
+            return False
+        return self.method in ("", method) and self.contains in path and (not self.header or self.header in headers)
 
 
 class HttpProxy:
-    """Forwards 127.0.0.1:port to a server's port; the Host header stays, so that signatures hold."""
+    """Forwards 127.0.0.1:port to a server's port; the Host header stays, so that signatures hold.
 
-    def __init__(self, target_port: int) -> None:
+    certificate: a PEM file with key and certificate, for a proxy that speaks TLS.
+    """
+
+    def __init__(self, target_port: int, certificate: str = "") -> None:
         self.target_port = target_port
         self.rules: list[Rule] = []
         self.requests: list[tuple[str, str]] = []
         self._lock = threading.Lock()
+        self._scheme = "https" if certificate else "http"
         self._server = _Server(self)
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self._server.socket = context.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self.port = int(self._server.server_address[1])
         self._serving = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
     @property
     def endpoint(self) -> str:
         """The address for a client."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self._scheme}://127.0.0.1:{self.port}"
 
     def __enter__(self) -> HttpProxy:
         self._serving.start()
@@ -70,12 +88,12 @@ class HttpProxy:
         self._server.server_close()
         self._serving.join(5)
 
-    def take(self, method: str, path: str) -> Rule | None:
+    def take(self, method: str, path: str, headers: Mapping[str, str]) -> Rule | None:
         """The rule for a request that arrived, counted as hit."""
         with self._lock:
             self.requests.append((method, path))
             for rule in self.rules:
-                if rule.wants(method, path):
+                if rule.wants(method, path, headers):
                     rule.hits += 1
                     return rule
         return None
@@ -101,12 +119,14 @@ class _Handler(BaseHTTPRequestHandler):
         """Quiet."""
 
     def _forward(self) -> None:
-        rule = self.server.proxy.take(self.command, self.path)
+        rule = self.server.proxy.take(self.command, self.path, dict(self.headers.items()))
         kind = rule.kind if rule is not None else ""
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if rule is not None and kind == "status":
             self._answer(rule.status, [("Content-Type", "application/xml")], _ERROR.format(code=rule.code).encode())
             return
+        if rule is not None and rule.call is not None:
+            rule.call()
         if kind == "flip_up":
             body = _flipped(body)
         status, headers, answer = self._ask(body)

@@ -134,6 +134,45 @@ def test_prune_deletes_nothing_on_the_strength_of_a_set_that_lost_an_object(root
     assert "older than the RPO of 24 h" in listed.output
 
 
+def test_a_pin_is_set_once_holds_against_prune_and_is_taken_away(root: Path) -> None:
+    ids = daily(root, 4)
+    wish = ("-e", f"set={ids[0]}", "-e", "reason='before version 2'", "-e", "until=2999-12-31")
+    before = listing(root)
+    planned = run("pin", root, *wish, "--check")
+    assert planned.code == 0, planned.output
+    assert planned.changed == 1
+    assert listing(root) == before
+    pinned = run("pin", root, *wish)
+    assert pinned.code == 0, pinned.output
+    assert f"Set {ids[0]} is pinned until 3000-01-01 00:00 UTC." in pinned.output
+    assert run("pin", root, *wish).changed == 0
+    assert "pinned until 3000-01-01 00:00 UTC (before version 2)" in line_of(run("prune", root), ids[0])
+    assert complete(root, ids) == set(ids)
+    assert run("pin", root, "-e", f"set={ids[0]}", "-e", "state=absent").changed == 1
+    assert listing(root) == before
+    assert run("prune", root).code == 0
+    assert complete(root, ids) == set(ids[1:])
+
+
+def test_a_pin_is_refused_without_a_reason_in_the_past_or_for_no_set(root: Path) -> None:
+    ids = daily(root, 1)
+    foreign = make_set(root, time.time() - DAY, system="other")
+    before = listing(root)
+    wishes: Mapping[str, Mapping[str, object]] = {
+        "no-reason not_configured": {"set": ids[0]},
+        "past bad_moment": {"set": ids[0], "reason": "x", "until": "2020-01-01"},
+        "no-time bad_moment": {"set": ids[0], "reason": "x", "until": "tomorrow"},
+        "unknown set_unknown": {"set": "20200101T000000Z-00000000", "reason": "x"},
+        "no-id bad_set_id": {"set": "../restores", "reason": "x"},
+        "foreign set_of_another_system": {"set": foreign, "reason": "x"},
+    }
+    facts: Mapping[str, object] = {"saasops_store": {"path": str(root)}, "saasops_system": "demo"}
+    refused = play("pin", inventory(root.parent, facts, {name.split()[0]: own for name, own in wishes.items()}))
+    for host, code in (name.split() for name in wishes):
+        assert re.search(rf"fatal: \[{host}\]: .*\[{code}\]", refused.output), refused.output
+    assert listing(root) == before
+
+
 def test_a_set_that_failed_its_drill_replaces_nothing(root: Path) -> None:
     ids = daily(root, 4)
     store = PosixStore(str(root))

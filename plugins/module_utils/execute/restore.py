@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from shlex import quote
 from typing import cast
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
@@ -119,7 +120,14 @@ def _evidence(job: RestoreJob, record: Restoration, seconds: float) -> dict[str,
 
 def switch_command(record: Restoration) -> str:
     """What the operator types to let a verified restore take the live one's place."""
-    return f"ansible-playbook saasops.runbook.restore -e set={record.set} -e switch=true"
+    target = (
+        "" if record.target == _default_target(record.database, record.set) else f" -e target={quote(record.target)}"
+    )
+    return f"ansible-playbook saasops.runbook.restore -e set={record.set}{target} -e switch=true"
+
+
+def _default_target(database: str, set_id: str) -> str:
+    return fitted(database, f"_restore_{set_id[-8:]}")
 
 
 def _sentence(job: RestoreJob, record: Restoration) -> str:
@@ -168,7 +176,7 @@ def execute(params: dict[str, object], context: Context) -> Result:
             in_place=in_place,
         )
         named = str(params.get("target") or "")
-        target_name = database if in_place else named or fitted(database, f"_restore_{manifest.set_id[-8:]}")
+        target_name = database if in_place else named or _default_target(database, manifest.set_id)
         present = _already(guard.records, job, target_name, bool(named))
         if present is not None:
             evidence: dict[str, object] = {"restore": _evidence(job, present, 0.0), "cleaned": guard.cleaned}

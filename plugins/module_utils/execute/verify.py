@@ -237,7 +237,8 @@ def execute(params: dict[str, object], context: Context) -> Result:
         names = [
             entry.set_id
             for entry in sets.entries(store, system)
-            if entry.manifest is not None and entry.manifest.database == database
+            # a damaged set may be of this database: its manifest can no longer tell
+            if entry.state == "damaged" or (entry.manifest is not None and entry.manifest.database == database)
         ]
     else:
         names = [sets.newest(store, system, database) if wanted == "latest" else wanted]

@@ -37,7 +37,7 @@ class S3Store:
         self._prefix = check_prefix(prefix + "/") if prefix else ""
         self._lock = threading.Lock()
         self._made: Clients | None = None
-        self._conditions_proven = False
+        self._proven: set[bool] = set()  # that conditions hold: for whole objects (False), for parts (True)
 
     def __repr__(self) -> str:
         return f"S3Store({self.url!r})"
@@ -53,13 +53,13 @@ class S3Store:
         except self._errors as error:
             raise self._failed(error, "listing") from error
         if write:
-            self._prove_conditions()
+            self._proven.clear()
+            self._prove_conditions(in_parts=False)
 
     def put(self, key: str, chunks: Iterable[bytes], *, if_absent: bool = False) -> Stored:
         check_key(key)
         if if_absent:
-            if not self._conditions_proven:
-                self._prove_conditions()
+            self._prove_conditions(in_parts=False)
             if self._exists(key):
                 raise failures.object_exists(self.url, key)
         return self._upload(key, if_absent).run(chunks)
@@ -151,8 +151,16 @@ class S3Store:
 
         return (BotoCoreError, ClientError)
 
-    def _upload(self, key: str, if_absent: bool) -> Upload:
-        return Upload(self._clients, self._bucket, self._prefix + key, key, self.url, if_absent)
+    def _upload(self, key: str, if_absent: bool, *, probing: bool = False) -> Upload:
+        return Upload(
+            self._clients,
+            self._bucket,
+            self._prefix + key,
+            key,
+            self.url,
+            if_absent=if_absent,
+            before_parts=(lambda: self._prove_conditions(in_parts=True)) if if_absent and not probing else None,
+        )
 
     def _exists(self, key: str) -> bool:
         try:
@@ -164,12 +172,17 @@ class S3Store:
             raise self._failed(error, f"looking at {key}", writing=True) from error
         return True
 
-    def _prove_conditions(self) -> None:
-        """Write a probe twice: the second time must be refused. Credentials that cannot delete leave it there."""
+    def _prove_conditions(self, *, in_parts: bool) -> None:
+        """Write a probe twice: the second time must be refused. Credentials that cannot delete leave it there.
+
+        Servers exist that honour If-None-Match on a put and ignore it when parts are put together.
+        """
+        if in_parts in self._proven:
+            return
         key = PROBES + os.urandom(8).hex()
         self._upload(key, False).run([b"probe"])
         try:
-            self._upload(key, True).run([b"probe again"])
+            self._upload(key, True, probing=True).run([b"probe again"], always_in_parts=in_parts)
         except OpsError as error:
             if error.code != "object_exists":
                 raise
@@ -178,7 +191,7 @@ class S3Store:
         finally:
             with suppress(*self._errors):
                 self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
-        self._conditions_proven = True
+        self._proven.add(in_parts)
 
     def _abort(self, name: str, upload_id: str) -> None:
         try:

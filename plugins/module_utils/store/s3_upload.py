@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from itertools import islice
@@ -66,9 +66,22 @@ def _drained(begun: list[bytes], rest: Iterator[bytes]) -> Iterator[bytes]:
 
 
 class Upload:
-    """One put of one object. name is the full key in the bucket; key and url are for messages."""
+    """One put of one object. name is the full key in the bucket; key and url are for messages.
 
-    def __init__(self, clients: Clients, bucket: str, name: str, key: str, url: str, if_absent: bool) -> None:
+    before_parts is called when the object turns out to need parts, before they are sent.
+    """
+
+    def __init__(
+        self,
+        clients: Clients,
+        bucket: str,
+        name: str,
+        key: str,
+        url: str,
+        *,
+        if_absent: bool = False,
+        before_parts: Callable[[], None] | None = None,
+    ) -> None:
         self._plain = clients.plain
         self._client = clients.exclusive if if_absent else clients.plain
         self._bucket = bucket
@@ -76,18 +89,21 @@ class Upload:
         self._key = key
         self._url = url
         self._if_absent = if_absent
+        self._before_parts = before_parts
         self._writer = os.urandom(8).hex()
         self._checksum = hashlib.sha256()
         self._length = 0
 
-    def run(self, chunks: Iterable[bytes]) -> Stored:
+    def run(self, chunks: Iterable[bytes], *, always_in_parts: bool = False) -> Stored:
         """Send everything. Raises OpsError; an error of chunks passes on after the parts are aborted."""
         parts = in_parts(self._measured(chunks))
         begun = [next(parts)]
         begun.extend(islice(parts, 1))
-        if len(begun) == 1:
+        if len(begun) == 1 and not always_in_parts:
             self._send_whole(begun[0])
         else:
+            if self._before_parts is not None:
+                self._before_parts()
             self._send_parts(_drained(begun, parts))
         return Stored(self._key, self._length, self._checksum.hexdigest())
 

@@ -133,6 +133,18 @@ def _entry(store: Store, set_id: str, objects: Iterable[ObjectInfo], system: str
     )
 
 
+def entry(store: Store, set_id: str, system: str | None) -> SetEntry:
+    """One set, in whatever state. Raises OpsError set_unknown, bad_set_id."""
+    found = store.list(folder(set_id))
+    if not found:
+        raise _unknown(set_id)
+    return _entry(store, set_id, found, system)
+
+
+def _unknown(set_id: str) -> OpsError:
+    return OpsError("set_unknown", f"There is no set {set_id} in the store.", "List the sets with the verb backups.")
+
+
 def entries(store: Store, system: str | None) -> list[SetEntry]:
     """Every set in the store, oldest first; partial and damaged ones too, marked as such."""
     groups: dict[str, list[ObjectInfo]] = {}
@@ -152,7 +164,7 @@ def load(store: Store, set_id: str, system: str | None) -> tuple[Manifest, Conte
     prefix = folder(set_id)
     present = {info.key[len(prefix) :]: info.length for info in store.list(prefix)}
     if not present:
-        raise OpsError("set_unknown", f"There is no set {set_id} in the store.", "List the sets with the verb backups.")
+        raise _unknown(set_id)
     if MANIFEST not in present or CONTENTS not in present:
         raise OpsError(
             "set_incomplete",

@@ -169,8 +169,8 @@ def test_a_backend_that_outlives_its_killed_postmaster_is_ended_too() -> None:
     sender.join(5)
 
 
-def _loop(connection: connection) -> None:
-    with contextlib.suppress(psycopg2.Error), connection.cursor() as cursor:
+def _loop(session: connection) -> None:
+    with contextlib.suppress(psycopg2.Error), session.cursor() as cursor:
         cursor.execute("DO $$ BEGIN LOOP PERFORM 1; END LOOP; END $$")
 
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json, iso
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.marks import disproof, open_use, proof_level, read_pin
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.marks import (
+    disproof,
+    open_use,
+    proof_level,
+    read_pin,
+)
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.retention import Pin
 
 STORED: dict[str, Json] = {"level": "stored", "at": iso(1000.0)}

@@ -6,7 +6,8 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import suppress
 
 import pytest
 import zstandard
@@ -82,10 +83,8 @@ def test_no_flipped_bit_gives_other_bytes() -> None:
     for position in range(8 * len(packed)):
         broken = bytearray(packed)
         broken[position // 8] ^= 1 << position % 8
-        try:
+        with suppress(OpsError):
             assert joined(codec.decompress([bytes(broken)])) == body
-        except OpsError as error:
-            assert error.code == "object_damaged"
 
 
 @pytest.mark.parametrize("kind", BOTH)
@@ -102,7 +101,7 @@ def test_an_error_of_the_source_passes_on(kind: str) -> None:
 def test_a_stream_given_up_leaves_no_thread_and_no_process(kind: str) -> None:
     closed = threading.Event()
 
-    def source() -> Iterator[bytes]:
+    def source() -> Generator[bytes, None, None]:
         try:
             while True:
                 yield from text(1)

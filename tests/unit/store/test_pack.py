@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Member, StoredObject
 from ansible_collections.saasops.runbook.plugins.module_utils.store import pack
+from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Stored
 from ansible_collections.saasops.runbook.plugins.module_utils.store.codec import open_codec
 from ansible_collections.saasops.runbook.plugins.module_utils.store.posix import PosixStore
 from ansible_collections.saasops.runbook.plugins.module_utils.transport.base import FileFact
@@ -187,8 +188,8 @@ def test_an_object_of_other_stored_bytes_is_damaged_even_if_its_members_are_righ
 class _Forgetful(PosixStore):
     """A disk that acknowledges a write and keeps something else."""
 
-    def put(self, key: str, chunks: object, *, if_absent: bool = False) -> object:  # type: ignore[override]
-        stored = super().put(key, chunks, if_absent=if_absent)  # type: ignore[arg-type]
+    def put(self, key: str, chunks: Iterable[bytes], *, if_absent: bool = False) -> Stored:
+        stored = super().put(key, chunks, if_absent=if_absent)
         path = Path(self.root) / key
         body = bytearray(path.read_bytes())
         body[len(body) // 2] ^= 16
@@ -220,7 +221,7 @@ def test_the_first_bad_file_ends_all_workers(store: PosixStore) -> None:
         @contextmanager
         def opener() -> Iterator[Iterator[bytes]]:
             opened.append(name)
-            yield iter(lambda: bytes(1000), None)  # type: ignore[arg-type]
+            yield iter(lambda: bytes(1000), b"")
 
         return FileFact(name, 10**15, ""), opener
 

@@ -58,7 +58,10 @@ def test_an_answer_of_the_server_has_a_code(code: str, status: int, writing: boo
         (EndpointConnectionError(endpoint_url="https://s3.example.com"), "store_unreachable"),
         (ConnectTimeoutError(endpoint_url="https://s3.example.com"), "store_unreachable"),
         (ReadTimeoutError(endpoint_url="https://s3.example.com"), "store_unreachable"),
-        (SSLError(endpoint_url="https://s3.example.com", error="self-signed certificate"), "store_unreachable"),
+        (
+            SSLError(endpoint_url="https://s3.example.com", error=ValueError("self-signed certificate")),
+            "store_unreachable",
+        ),
         (NoCredentialsError(), "store_denied"),
         (PartialCredentialsError(provider="env", cred_var="AWS_SECRET_ACCESS_KEY"), "store_denied"),
     ],
@@ -68,6 +71,6 @@ def test_no_answer_of_the_server_has_a_code(error: Exception, expected: str) -> 
 
 
 def test_a_refused_certificate_is_told_with_the_option_that_helps() -> None:
-    error = from_s3(SSLError(endpoint_url="https://x", error="self-signed certificate"), URL, "listing")
+    error = from_s3(SSLError(endpoint_url="https://x", error=ValueError("self-signed certificate")), URL, "listing")
     assert "self-signed certificate" in error.cause
     assert "ca_bundle" in error.remedy

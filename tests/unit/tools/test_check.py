@@ -58,6 +58,12 @@ def test_times_are_kept_for_the_order_of_the_next_run(logs: Path) -> None:
     assert check.Run([UNIT]).weight(UNIT) == 12.3
 
 
+def test_parts_that_take_no_time_go_before_the_long_ones() -> None:
+    run = check.Run([RUFF, FAULTS, UNIT])
+    run.durations = {RUFF.name: 0.1, FAULTS.name: 300.0, UNIT.name: 40.0}
+    assert run.weight(RUFF) > run.weight(FAULTS) > run.weight(UNIT)
+
+
 def test_a_part_that_does_not_exist_is_refused_by_name() -> None:
     with pytest.raises(CheckError, match="No such part: unti"):
         check.chosen_parts("ruff,unti", quick=False)

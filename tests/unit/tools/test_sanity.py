@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from checks.sanity import installer_names, nothing_tested, pip_settings
+from checks.sanity import endless, installer_names, nothing_tested, pip_settings
 
 
 def test_pip_settings_of_files_and_of_the_environment_become_sections() -> None:
@@ -28,3 +30,10 @@ def test_installers_are_named_after_every_pip_that_ansible_test_pins() -> None:
 @pytest.mark.parametrize(("log", "nothing"), [("WARNING: All targets skipped.\n", True), ("Running sanity", False)])
 def test_a_sanity_run_that_looked_at_no_file_is_recognised(log: str, nothing: bool) -> None:
     assert nothing_tested(log) is nothing
+
+
+def test_a_parameter_named_like_its_annotation_is_found_before_ansible_test_hangs_on_it(tmp_path: Path) -> None:
+    file = tmp_path / "tests" / "one.py"
+    file.parent.mkdir()
+    file.write_text("def fine(a: int): ...\n\n\ndef hangs(connection: connection): ...\n", encoding="utf-8")
+    assert endless(tmp_path) == ["tests/one.py:4"]

@@ -1,0 +1,328 @@
+# Copyright (c) 2026 saasops.runbook contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The module pg_restore_tenant: one schema back to what a set says, the others served meanwhile."""
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from ansible_collections.saasops.runbook.plugins.module_utils.domain import tenant as decide
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.backup import Part
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.durations import parse_duration
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json, iso
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Plan
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.shape import (
+    Shape,
+    Surroundings,
+    structure_differences,
+)
+from ansible_collections.saasops.runbook.plugins.module_utils.execute import tenant_merge
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.backup_set import Job, make_set
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.tenant_source import (
+    Chosen,
+    choose,
+    fetch,
+    prove,
+)
+from ansible_collections.saasops.runbook.plugins.module_utils.module import Context, Result
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres import tenant as beside
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.facts import (
+    DatabaseFacts,
+    read_facts,
+    refuse_pooler,
+)
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.fingerprint import counters, take_fingerprint
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.leftovers import end_leftovers, mark_of
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.live_merge import positions
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.locks import confirm, hold
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.references import (
+    needed_schemas,
+    read_surroundings,
+)
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.restore import default_jobs
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.shape import read_shape
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.snapshot import join, plain_view, take_snapshot
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.tables import missing_schemas, relations
+from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Store
+from ansible_collections.saasops.runbook.plugins.module_utils.store.codec import open_codec
+from ansible_collections.saasops.runbook.plugins.module_utils.store.open import open_store
+
+STAGING = "/var/tmp"
+# from the session's search_path a catalog text leaves out what need not be qualified; texts of two databases are compared
+QUALIFIED = "SET search_path = pg_catalog"
+
+
+class Progress:
+    """A line at once when the step changes, else one every few seconds."""
+
+    def __init__(self, context: Context, every: float = 3.0) -> None:
+        self._context, self._every, self._last, self._step = context, every, 0.0, ""
+
+    def __call__(self, text: str) -> None:
+        step = text.split(":")[0]
+        if step != self._step or time.monotonic() - self._last >= self._every:
+            self._last, self._step = time.monotonic(), step
+            self._context.progress(text)
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that one run of the module works with. mark names its processes, scratch database and staging alike."""
+
+    system: str
+    database: str
+    tenant: str
+    target: Target
+    store: Store
+    context: Context
+    facts: DatabaseFacts
+    chosen: Chosen
+    jobs: int
+    staging: str
+    bounds: tenant_merge.Bounds
+    mark: str
+    connect: Callable[[str | None], Session]
+    tell: Progress
+
+    @property
+    def name(self) -> str:
+        """Of the scratch database and of the staging schema."""
+        return self.mark.replace("-", "_")
+
+    @property
+    def folder(self) -> str:
+        return f"{self.staging}/{self.mark}"
+
+    @property
+    def source(self) -> decide.Source:
+        manifest = self.chosen.manifest
+        return decide.Source(manifest.set_id, manifest.kind, iso(manifest.snapshot_at))
+
+
+def _live_counts(run: Run, reader: Session, shape: Shape) -> dict[str, decide.Count]:
+    """Rows of every table on both sides, and whether their hashes are equal when the set has some."""
+    restored = decide.tables_of(run.chosen.contents.fingerprint, run.tenant)
+    hashes = any(entry.get("hash") for entry in restored.values())
+    comparable = hashes and run.chosen.contents.fingerprint.get("server_major") == run.facts.version // 10000
+    plain_view(reader)
+    try:
+        live = take_fingerprint([reader], relations(reader, "r", [run.tenant]), [run.tenant], hashes=comparable)
+    finally:
+        reader.run("COMMIT")
+    return decide.counts_of(shape, restored, decide.tables_of(live, run.tenant), comparable)
+
+
+def _clean(run: Run, guard: Session, session: Session, own: Sequence[int]) -> list[str]:
+    """Remove what an interrupted run left; the advisory lock that is held says that none is running."""
+    said = end_leftovers(run.target, guard, run.mark, own)
+    if beside.drop_scratch(guard, run.name):
+        said.append(f"scratch database {run.name} of an interrupted run dropped")
+    if beside.drop_staging(session, run.name):
+        said.append(f"staging schema {run.name} of an interrupted run dropped")
+    run.target.transport.remove_tree(run.folder)
+    return said
+
+
+def _keep(run: Run, hashes: bool) -> str:
+    """Back the tenant up as it is now, as a set of its own; the caller's locks keep writers out meanwhile."""
+    exporter, reader = run.connect(run.database), run.connect(run.database)
+    job = Job(
+        system=run.system,
+        database=run.database,
+        target=run.target,
+        store=run.store,
+        staging="",
+        jobs=run.jobs,
+        hashes=hashes,
+        codec=open_codec("zstd"),
+        key=decide.UNDO_KEY,
+        context=run.context,
+        facts=run.facts,
+        reader=reader,
+    )
+    before = counters(reader)
+    snapshot = take_snapshot(exporter, reader, [run.tenant])
+    workers = [run.connect(run.database) for _number in range(run.jobs)]
+    try:
+        for worker in workers:
+            join(worker, snapshot)
+        part = Part(
+            "tenant", (run.tenant,), run.tenant, len(snapshot.relations), sum(r.bytes for r in snapshot.relations)
+        )
+        return make_set(job, part, list(snapshot.relations), snapshot, workers, before).set_id
+    finally:
+        snapshot.release()
+        for session in (*workers, exporter, reader):
+            session.close()
+
+
+def _merge(run: Run, guard: Session, reader: Session, shape: Shape, around: Surroundings) -> tuple[object, list[str]]:
+    """Scratch database, comparison of structure, staging, transaction. What was made for it is gone afterwards."""
+    session = run.connect(run.database)
+    cleaned = _clean(run, guard, session, [guard.pid, reader.pid, session.pid])
+    with contextlib.ExitStack() as stack:
+        stack.callback(_forget, run, guard, session)
+        dump = fetch(
+            run.target, run.facts.version, run.store, run.chosen, run.tenant, run.folder, run.jobs, run.tell
+        )
+        run.tell(f"restoring {run.tenant} beside")
+        beside.create_scratch(guard, run.name, run.database)
+        scratch = run.connect(run.name)
+        names = (run.database, run.name, run.tenant)
+        needed = needed_schemas(reader, run.tenant)
+        tick = lambda: run.tell(f"restoring {run.tenant} beside: rows")  # noqa: E731
+        beside.build_structure(run.target, scratch, names, needed, dump, tick)
+        scratch.run(QUALIFIED)
+        found = structure_differences(shape.traits, read_shape(scratch, run.tenant).traits)
+        if found:
+            raise decide.structure_refusal(run.tenant, found)
+        beside.load_rows(run.target, scratch, names, dump, run.jobs, tick)
+        more = [run.connect(run.name) for _number in range(run.jobs - 1)]
+        prove(run.chosen, run.tenant, [scratch, *more])
+        for other in more:
+            other.close()
+        job = tenant_merge.Merge(
+            run.target, run.database, run.name, session, scratch, run.name, run.source, shape, around, run.bounds
+        )
+        wanted = tenant_merge.scratch_checksums(job)
+        restored = positions(scratch, run.tenant)
+        beside.create_staging(session, run.name)
+        tenant_merge.stage(job, wanted, run.jobs, run.tell)
+        outcome = tenant_merge.carry_out(
+            job,
+            wanted,
+            restored,
+            lambda: _keep(run, hashes=True),
+            lambda: confirm(guard, run.system, run.database),
+            run.tell,
+        )
+        tenant_merge.analyze(job, outcome.changes)
+        scratch.close()
+    return outcome, cleaned
+
+
+def _forget(run: Run, guard: Session, session: Session) -> None:
+    """Remove scratch database, staging schema and folder; what cannot be removed now is removed by the next run."""
+    with contextlib.suppress(Exception):
+        session.run("ROLLBACK")
+    for act in (
+        lambda: beside.drop_staging(session, run.name),
+        lambda: beside.drop_scratch(guard, run.name),
+        lambda: run.target.transport.remove_tree(run.folder),
+    ):
+        try:
+            act()
+        except Exception as error:  # the outcome of the run is what counts
+            run.context.warn(f"Not removed now, the next run does it: {error}")
+
+
+def execute(params: dict[str, object], context: Context) -> Result:
+    """The module pg_restore_tenant."""
+    system, database, tenant = (str(params[name]) for name in ("system", "database", "tenant"))
+    mark = mark_of("tenant", system, database)
+    target = Target.from_params(cast("dict[str, object]", params["connection"]), mark)
+    store = open_store(cast("dict[str, object]", params["store"]))
+    store.check(write=not context.check_mode)
+    with contextlib.ExitStack() as stack:
+
+        def connect(name: str | None = None) -> Session:
+            session = target.session(name)
+            stack.callback(session.close)
+            return session
+
+        reader = connect(database)
+        with contextlib.closing(target.session(database)) as other:
+            refuse_pooler(reader, other)
+        facts = read_facts(reader)
+        for tool in ("pg_dump", "pg_restore"):
+            target.tool(tool, facts.version)
+        reader.run(QUALIFIED)
+        there = not missing_schemas(reader, [tenant])
+        run = Run(
+            system=system,
+            database=database,
+            tenant=tenant,
+            target=target,
+            store=store,
+            context=context,
+            facts=facts,
+            chosen=choose(store, system, database, tenant, str(params.get("set") or "latest")),
+            jobs=int(str(params.get("jobs") or 0)) or default_jobs(),
+            staging=str(params.get("staging") or STAGING).rstrip("/"),
+            bounds=tenant_merge.Bounds(
+                parse_duration(str(params.get("lock_wait") or "2s"), "lock_wait"),
+                int(str(params.get("lock_attempts") or 10)),
+                parse_duration(str(params.get("time_limit") or "10m"), "time_limit"),
+            ),
+            mark=mark,
+            connect=connect,
+            tell=Progress(context),
+        )
+        if not there:
+            raise NotImplementedError
+        return _into_live(run, reader)
+
+
+def _into_live(run: Run, reader: Session) -> Result:
+    shape, around = read_shape(reader, run.tenant), read_surroundings(reader, run.tenant)
+    restored = decide.tables_of(run.chosen.contents.fingerprint, run.tenant)
+    counts = _live_counts(run, reader, shape) if run.context.check_mode else {}
+    plan = decide.decide_tenant(run.source, shape, around, restored, counts)
+    evidence: dict[str, object] = {"set": run.source.set_id, "tenant": run.tenant, "snapshot_at": run.source.snapshot_at}
+    if run.context.check_mode:
+        return _foreseen(run, plan, counts, evidence)
+    guard = run.connect(None)
+    hold(guard, run.system, run.database)
+    started = time.monotonic()
+    outcome, cleaned = _merge(run, guard, reader, shape, around)
+    outcome = cast("tenant_merge.Outcome", outcome)
+    evidence.update(
+        tables=[change.as_dict() for change in outcome.changes],
+        sequences=list(outcome.raised),
+        undo=_way_back(run, outcome.undo),
+        seconds=round(time.monotonic() - started, 3),
+        locked_seconds=outcome.held,
+        attempts=outcome.attempts,
+        cleaned=cleaned,
+    )
+    if outcome.plan.empty:
+        message = f"Nothing to change: {run.tenant} is what set {run.source.set_id} says."
+    else:
+        total = {name: sum(int(str(c.as_dict()[name])) for c in outcome.changes) for name in ("inserted", "updated", "deleted")}
+        message = (
+            f"{run.tenant} is as it was at {run.source.snapshot_at}: "
+            + ", ".join(f"{number:,} rows {name}" for name, number in total.items())
+            + "."
+        )
+        if outcome.undo:
+            message += f" To go back: {decide.command(run.tenant, outcome.undo)}"
+    return Result(plan=outcome.plan, changed=not outcome.plan.empty, message=message, evidence=evidence)
+
+
+def _way_back(run: Run, set_id: str | None) -> Mapping[str, Json]:
+    return {"set": set_id, "command": decide.command(run.tenant, set_id)} if set_id else {}
+
+
+def _foreseen(run: Run, plan: Plan, counts: Mapping[str, decide.Count], evidence: dict[str, object]) -> Result:
+    """Check mode: nothing is created anywhere, so only what counts and hashes tell is known."""
+    same = [name for name, count in counts.items() if count.same]
+    changing = [action for action in plan.actions if action.kind == "merge"]
+    evidence["tables"] = [
+        {"table": name, "in_set": count.restored, "live": count.live, "same": count.same} for name, count in counts.items()
+    ]
+    evidence.update(undo={}, cleaned=[], sequences=[])
+    known = f"{len(same)} of {len(counts)} tables are known to be equal by their hashes. " if same else ""
+    return Result(
+        plan=plan if changing else Plan(plan.verb, (), plan.ceilings, plan.warnings),
+        changed=bool(changing),
+        message=(
+            f"Check mode: nothing was restored. {known}How many rows differ in the others is known only once the set is "
+            "restored beside, which check mode does not do; the plan shows the rows of both sides."
+        ),
+        evidence=evidence,
+    )

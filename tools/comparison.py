@@ -1,0 +1,321 @@
+#!/usr/bin/env python3
+# Copyright (c) 2026 saasops.runbook contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The same faults through thirty lines of upstream modules and through this collection, side by side.
+
+Both run through ansible-playbook, each case on a copy of the same small database; what they say is read from
+their results, what is true is asked from psql. Nothing in the table is written down beforehand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import textwrap
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+ROOT = Path(__file__).resolve().parent.parent
+# in a checkout the collection is laid out below it; the laid-out tree is that place itself
+COLLECTIONS = ROOT.parents[2] if ROOT.parts[-3:] == ("ansible_collections", "saasops", "runbook") else ROOT
+for place in (COLLECTIONS, ROOT / "tools"):
+    if str(place) not in sys.path:
+        sys.path.insert(0, str(place))
+
+from comparison_faults import STRANGER, admit_only_the_application, cutting_programs, flip_a_bit  # noqa: E402
+from comparison_look import Sight, exists, look  # noqa: E402
+from comparison_run import Said, Unusable, run  # noqa: E402
+
+if TYPE_CHECKING:
+    from ansible_collections.saasops.runbook.tests.lab.postgres import Server
+
+MEGABYTES = 2
+OURS = "saasops.runbook"
+# the format that the upstream module's own example of a compressed dump has, and the better one
+SCRIPT, ARCHIVE = "thirty lines, .sql.gz", "thirty lines, .pgc"
+APPROACHES = {SCRIPT: "sqlgz", ARCHIVE: "pgc", OURS: "ours"}
+SUFFIX = {SCRIPT: "sql.gz", ARCHIVE: "pgc"}
+CASES = ("whole", "cut", "flipped")
+TITLES = {
+    "none": "no fault",
+    "cut": "the dump is cut at 60 %, pg_dump exits 0",
+    "flipped": "one bit flips in the store",
+    "grant": "grants and settings of the database, after a restore",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One cell of the table: a fault (none, cut, flipped, grant) through one approach.
+
+    backup, restore: what the tool said; restore is None when there was nothing to restore.
+    noticed: the step that failed (backup, restore), or "" when every step said success.
+    switched: whether the restored database took the live one's place; the truths below are of the database that
+    carries the live name, or of the half-restored one when the restore failed in its middle; None without any.
+    """
+
+    fault: str
+    approach: str
+    backup: Said
+    restore: Said | None
+    noticed: str
+    switched: bool
+    rows_before: int
+    rows_missing: int | None
+    tables_short: int | None
+    constraints_missing: int | None
+    application_works: bool | None
+    stranger_kept_out: bool | None
+
+    @property
+    def silent(self) -> bool:
+        """Everything said success, and the live database is not what was backed up."""
+        return not self.noticed and bool(
+            self.rows_missing or self.constraints_missing or not self.application_works or not self.stranger_kept_out
+        )
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """Where the comparison works: the server, a folder, and what every ansible-playbook is told."""
+
+    server: Server
+    work: Path
+    environment: dict[str, str]
+    programs: Path
+
+    def database(self, approach: str, case: str) -> str:
+        return f"comparison_{APPROACHES[approach]}_{case}"
+
+    def store(self, approach: str, case: str) -> Path:
+        return self.work / "stores" / APPROACHES[approach] / case
+
+    def client_bin(self, case: str) -> str:
+        return str(self.programs if case == "cut" else self.server.bin)
+
+
+def compare(server: Server, work: Path) -> list[Row]:
+    """Run every case on databases of its own, which are dropped again; logs and stores stay in work (a new folder).
+
+    Raises comparison_run.Unusable when ansible-playbook itself does not work.
+    """
+    work.mkdir(parents=True)
+    # root makes the folder, and the passfile is read by this user alone
+    environment = {
+        "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
+        "PGPASSFILE": str(server.passfile),
+    }
+    bench = _Bench(server, work, environment, cutting_programs(server.bin, work / "cutting"))
+    with _databases(bench) as before, ThreadPoolExecutor(2) as pool:
+        upstream = pool.submit(_upstream, bench)
+        own = pool.submit(_own, bench)
+        said = {**upstream.result(), **own.result()}
+        return [
+            _row(bench, fault, approach, said[approach, case], before)
+            for fault, case in (("none", "whole"), ("cut", "cut"), ("flipped", "flipped"), ("grant", "whole"))
+            for approach in APPROACHES
+        ]
+
+
+@contextlib.contextmanager
+def _databases(bench: _Bench) -> Iterator[Sight]:
+    """A copy of the small database for every case of every approach; gives what is true of it. All are dropped."""
+    from ansible_collections.saasops.runbook.tests.lab import demo
+
+    server = bench.server
+    source = "comparison_source"
+    _drop_all(server)
+    admit_only_the_application(server)
+    try:
+        demo.create(server, source, parameters=demo.Parameters(MEGABYTES))
+        for approach in APPROACHES:
+            for case in CASES:
+                server.createdb(bench.database(approach, case), template=source)
+                demo.apply_database_settings(server, bench.database(approach, case))
+        yield look(server, source)
+    finally:
+        _drop_all(server)
+
+
+def _drop_all(server: Server) -> None:
+    for name in server.psql(r"SELECT datname FROM pg_database WHERE datname LIKE 'comparison\_%'").split():
+        server.dropdb(name)
+    server.psql(f"DROP ROLE IF EXISTS {STRANGER}")
+
+
+_Runs = dict[tuple[str, str], tuple[Said, "Said | None"]]
+
+
+def _upstream(bench: _Bench) -> _Runs:
+    """Back up and restore every case through examples/thirty_lines.yml, both formats in one run."""
+    hosts: dict[str, dict[str, object]] = {}
+    keys: dict[str, tuple[str, str]] = {}
+    dumps = bench.work / "dumps"
+    dumps.mkdir()
+    for approach, suffix in SUFFIX.items():
+        for case in CASES:
+            name = bench.database(approach, case)
+            bench.store(approach, case).mkdir(parents=True)
+            keys[name] = approach, case
+            hosts[name] = {
+                "db": name,
+                "db_owner": "demo_owner",
+                "dump": str(dumps / f"{name}.{suffix}"),
+                "store": str(bench.store(approach, case)),
+                "pg_bin": bench.client_bin(case),
+                "pg_host": bench.server.host,
+                "pg_port": bench.server.port,
+                "pg_user": bench.server.user,
+            }
+    playbook = str(ROOT / "examples" / "thirty_lines.yml")
+    backup = run(playbook, hosts, ["--tags", "backup"], bench.work, "upstream-backup", bench.environment)
+    return _restored(bench, keys, backup, playbook, hosts, ["--tags", "restore"], "upstream-restore")
+
+
+def _own(bench: _Bench) -> _Runs:
+    """Back up, restore and switch every case through the verbs of this collection."""
+    hosts: dict[str, dict[str, object]] = {}
+    keys: dict[str, tuple[str, str]] = {}
+    for case in CASES:
+        name = bench.database(OURS, case)
+        keys[name] = OURS, case
+        hosts[name] = {
+            "saasops_database": name,
+            "saasops_connection": {
+                "host": bench.server.host,
+                "port": bench.server.port,
+                "user": bench.server.user,
+                "client_bin": bench.client_bin(case),
+            },
+            "saasops_store": {"path": str(bench.store(OURS, case)), "create": True},
+        }
+    bench.store(OURS, "any").parent.mkdir(parents=True)
+    backup = run("saasops.runbook.backup", hosts, [], bench.work, "own-backup", bench.environment)
+    playbook = "saasops.runbook.restore"
+    return _restored(bench, keys, backup, playbook, hosts, ["-e", "switch=true"], "own-restore")
+
+
+def _restored(
+    bench: _Bench,
+    keys: dict[str, tuple[str, str]],
+    backup: dict[str, Said],
+    playbook: str,
+    hosts: dict[str, dict[str, object]],
+    arguments: Sequence[str],
+    name: str,
+) -> _Runs:
+    """Restore what was backed up, after a bit has flipped; what both steps said."""
+    for host, (approach, case) in keys.items():
+        if case == "flipped" and backup[host].ok:
+            flip_a_bit(bench.store(approach, case))
+    left = {host: variables for host, variables in hosts.items() if backup[host].ok}
+    restore = run(playbook, left, arguments, bench.work, name, bench.environment) if left else {}
+    return {key: (backup[host], restore.get(host)) for host, key in keys.items()}
+
+
+def _row(bench: _Bench, fault: str, approach: str, said: tuple[Said, Said | None], before: Sight) -> Row:
+    backup, restore = said
+    noticed = "backup" if not backup.ok else "restore" if restore is None or not restore.ok else ""
+    name = bench.database(approach, "whole" if fault in ("none", "grant") else fault)
+    half = f"{name}_new"
+    sight: Sight | None = None
+    if not noticed:
+        sight = look(bench.server, name)
+    elif noticed == "restore" and exists(bench.server, half):
+        sight = look(bench.server, half)
+    return Row(
+        fault=fault,
+        approach=approach,
+        backup=backup,
+        restore=restore,
+        noticed=noticed,
+        switched=not noticed,
+        rows_before=before.total,
+        rows_missing=None if sight is None else sight.missing_rows(before),
+        tables_short=None if sight is None else sight.short_tables(before),
+        constraints_missing=None if sight is None else before.constraints - sight.constraints,
+        application_works=None if sight is None else sight.application_works,
+        stranger_kept_out=None if sight is None else sight.stranger_kept_out,
+    )
+
+
+def cell(row: Row) -> str:
+    """What a reader sees of a row: what was said, then what is true."""
+    return f"{_said(row)} {_true(row)}".strip()
+
+
+def _said(row: Row) -> str:
+    if not row.backup.ok:
+        return f"backup REFUSED ({row.backup.code or 'failed'});"
+    if row.restore is None or row.restore.ok:
+        return "backup and restore say success;"
+    code = row.restore.code or "failed"
+    return f"backup says success, restore {'REFUSED' if row.restore.code else 'FAILS'} ({code});"
+
+
+def _true(row: Row) -> str:
+    if row.rows_missing is None or row.tables_short is None:
+        return "nothing was kept." if row.noticed == "backup" else "nothing was restored, the live database is untouched."
+    if row.fault == "grant":
+        application = "the application works" if row.application_works else "the application's queries FAIL"
+        stranger = "strangers are kept out" if row.stranger_kept_out else "strangers are LET IN"
+        return f"{application}, {stranger}."
+    if not row.rows_missing and not row.constraints_missing:
+        return f"all {row.rows_before:,} rows are there."
+    lost = f"{row.rows_missing:,} of {row.rows_before:,} rows and {row.constraints_missing} keys are MISSING"
+    return f"{lost}." if row.switched else f"{lost} from what it left behind; there is no other copy."
+
+
+def table(rows: Sequence[Row], width: int = 0) -> str:
+    """The table for a terminal of this width, in characters."""
+    width = width or min(shutil.get_terminal_size((120, 24)).columns, 140)
+    first = 22
+    each = max(20, (width - first) // len(APPROACHES) - 3)
+    cells = {(row.fault, row.approach): cell(row) for row in rows}
+    lines = _line(["planted fault", *APPROACHES], first, each)
+    lines.append("-" * first + ("-+-" + "-" * each) * len(APPROACHES))
+    for fault, title in TITLES.items():
+        lines += _line([title, *(cells[fault, approach] for approach in APPROACHES)], first, each)
+        lines.append("-" * first + ("-+-" + "-" * each) * len(APPROACHES))
+    return "\n".join(lines[:-1])
+
+
+def _line(texts: Sequence[str], first: int, each: int) -> list[str]:
+    columns = [textwrap.wrap(text, first if number == 0 else each) for number, text in enumerate(texts)]
+    lines = []
+    for position in range(max(len(column) for column in columns)):
+        parts = [column[position] if position < len(column) else "" for column in columns]
+        padded = [part.ljust(first if number == 0 else each) for number, part in enumerate(parts)]
+        lines.append(" | ".join(padded).rstrip())
+    return lines
+
+
+def main() -> int:
+    if COLLECTIONS == ROOT:
+        from tree import lay_out
+
+        lay_out(ROOT / "ansible_collections" / "saasops" / "runbook")
+    from ansible_collections.saasops.runbook.tests.lab import postgres
+
+    work = ROOT / ".cache" / "comparison"
+    shutil.rmtree(work, ignore_errors=True)
+    began = time.monotonic()
+    with postgres.running(18) as server:
+        try:
+            rows = compare(server, work)
+        except Unusable as error:
+            print(error, file=sys.stderr)
+            return 1
+    print(table(rows))
+    print(f"\n{time.monotonic() - began:.0f} s; the logs are in {os.path.relpath(work)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
