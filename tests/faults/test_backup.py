@@ -100,7 +100,8 @@ def test_a_killed_module_leaves_no_set_and_the_next_run_ends_its_processes(
 ) -> None:
     with start("backup", hosts(server, store, filled, hanging)) as run:
         until((hanging / "hanging").exists)
-        dumps = processes.running(str(hanging / "pg_dump"), below=run.pid)
+        dumps = [p for p in processes.descendants(run.pid) if str(hanging / "pg_dump") in processes.command_line(p)]
+        assert dumps
         for pid in module_pids(run.pid):
             os.kill(pid, signal.SIGKILL)
         run.communicate(timeout=30)
@@ -108,7 +109,7 @@ def test_a_killed_module_leaves_no_set_and_the_next_run_ends_its_processes(
     assert all(entry.state == "partial" for entry in entries(store))
     said = recovers(server, store, filled)
     assert any("partial set" in line for line in said)
-    assert not any(processes.alive(pid) for pid in dumps) if dumps and hasattr(processes, "alive") else True
+    assert not any(Path(f"/proc/{pid}").exists() for pid in dumps)
 
 
 def test_ctrl_c_leaves_no_set_and_no_process(server: Server, filled: str, store: Path, hanging: Path) -> None:
@@ -208,8 +209,8 @@ def test_a_full_store_is_said_and_nothing_is_taken_for_good(
         take_backup(server, small_disk, filled)
     assert caught.value.code in ("disk_too_small", "store_full")
     # the estimate refuses first; without it the disk fills up in the middle of the stream
+    monkeypatch.setattr(PosixStore, "free_bytes", lambda self: None)
     with pytest.raises(OpsError) as caught:
-        monkeypatch.setattr(PosixStore, "free_bytes", lambda self: None)
         take_backup(server, small_disk, filled, codec="none")
     assert caught.value.code == "store_full"
     assert entries(small_disk) == []
@@ -284,15 +285,14 @@ def test_a_manifest_swapped_between_two_sets_is_found(server: Server, filled: st
     shutil.copy(one / "manifest.json", two / "manifest.json")
     with pytest.raises(OpsError) as caught:
         verify_sets(server, store, filled, set="all")
-    damaged = caught.value.details.get("damaged", {})
-    assert caught.value.code == "set_damaged" or damaged
+    assert caught.value.code == "set_damaged"
     states = {entry.set_id: entry.state for entry in entries(store)}
     assert states == {one.name: "complete", two.name: "damaged"}
 
 
 @pytest.mark.essential
 def test_no_password_shows_anywhere(server: Server, filled: str, store: Path, tmp_path: Path) -> None:
-    """The planted password is looked for in the output at the highest verbosity, the store, argv and the server's log."""
+    """The planted password is looked for in the output at high verbosity, the store, argv and temporary folders."""
     server.psql("CREATE ROLE planted SUPERUSER LOGIN PASSWORD 'Pl4nted-Secret-9'", filled)
     seen: list[str] = []
     stop = threading.Event()
