@@ -43,11 +43,12 @@ APPROACHES = {SCRIPT: "sqlgz", ARCHIVE: "pgc", OURS: "ours"}
 SUFFIX = {SCRIPT: "sql.gz", ARCHIVE: "pgc"}
 CASES = ("whole", "cut", "flipped")
 TITLES = {
-    "none": "no fault",
-    "cut": "the dump is cut at 60 %, pg_dump exits 0",
+    "none": "no fault: the rows",
+    "cut": "the dump is cut at 60\N{NO-BREAK SPACE}%, pg_dump exits 0",
     "flipped": "one bit flips in the store",
-    "grant": "grants and settings of the database, after a restore",
+    "grant": "no fault: the database's grants and settings",
 }
+CASE_OF = {"none": "whole", "cut": "cut", "flipped": "flipped", "grant": "whole"}
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,9 @@ class Row:
 
     backup, restore: what the tool said; restore is None when there was nothing to restore.
     noticed: the step that failed (backup, restore), or "" when every step said success.
-    switched: whether the restored database took the live one's place; the truths below are of the database that
-    carries the live name, or of the half-restored one when the restore failed in its middle; None without any.
+    before: what was true of the live database before anything was done.
+    live: what is true of the database that carries the live name now: the restored one unless something failed.
+    half: what is true of the database that a failed restore left beside it; None when it left none.
     """
 
     fault: str
@@ -65,20 +67,19 @@ class Row:
     backup: Said
     restore: Said | None
     noticed: str
-    switched: bool
-    rows_before: int
-    rows_missing: int | None
-    tables_short: int | None
-    constraints_missing: int | None
-    application_works: bool | None
-    stranger_kept_out: bool | None
+    before: Sight
+    live: Sight
+    half: Sight | None
+
+    @property
+    def live_is_whole(self) -> bool:
+        """Whether the live database is what it was before: rows, keys, who may log in and what the application sees."""
+        return self.live == self.before
 
     @property
     def silent(self) -> bool:
         """Everything said success, and the live database is not what was backed up."""
-        return not self.noticed and bool(
-            self.rows_missing or self.constraints_missing or not self.application_works or not self.stranger_kept_out
-        )
+        return not self.noticed and not self.live_is_whole
 
 
 @dataclass(frozen=True)
@@ -106,19 +107,16 @@ def compare(server: Server, work: Path) -> list[Row]:
     Raises comparison_run.Unusable when ansible-playbook itself does not work.
     """
     work.mkdir(parents=True)
-    # root makes the folder, and the passfile is read by this user alone
-    environment = {
-        "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
-        "PGPASSFILE": str(server.passfile),
-    }
+    environment = {"ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS), "PGPASSFILE": str(server.passfile)}
     bench = _Bench(server, work, environment, cutting_programs(server.bin, work / "cutting"))
     with _databases(bench) as before, ThreadPoolExecutor(2) as pool:
         upstream = pool.submit(_upstream, bench)
         own = pool.submit(_own, bench)
         said = {**upstream.result(), **own.result()}
+        seen: dict[str, Sight] = {}
         return [
-            _row(bench, fault, approach, said[approach, case], before)
-            for fault, case in (("none", "whole"), ("cut", "cut"), ("flipped", "flipped"), ("grant", "whole"))
+            _row(bench, fault, approach, said[approach, case], before, seen)
+            for fault, case in CASE_OF.items()
             for approach in APPROACHES
         ]
 
@@ -219,57 +217,59 @@ def _restored(
     return {key: (backup[host], restore.get(host)) for host, key in keys.items()}
 
 
-def _row(bench: _Bench, fault: str, approach: str, said: tuple[Said, Said | None], before: Sight) -> Row:
+def _row(
+    bench: _Bench, fault: str, approach: str, said: tuple[Said, Said | None], before: Sight, seen: dict[str, Sight]
+) -> Row:
     backup, restore = said
-    noticed = "backup" if not backup.ok else "restore" if restore is None or not restore.ok else ""
-    name = bench.database(approach, "whole" if fault in ("none", "grant") else fault)
+    name = bench.database(approach, CASE_OF[fault])
     half = f"{name}_new"
-    sight: Sight | None = None
-    if not noticed:
-        sight = look(bench.server, name)
-    elif noticed == "restore" and exists(bench.server, half):
-        sight = look(bench.server, half)
+    for database in (name, half):
+        if database not in seen and (database == name or exists(bench.server, half)):
+            seen[database] = look(bench.server, database)
     return Row(
         fault=fault,
         approach=approach,
         backup=backup,
         restore=restore,
-        noticed=noticed,
-        switched=not noticed,
-        rows_before=before.total,
-        rows_missing=None if sight is None else sight.missing_rows(before),
-        tables_short=None if sight is None else sight.short_tables(before),
-        constraints_missing=None if sight is None else before.constraints - sight.constraints,
-        application_works=None if sight is None else sight.application_works,
-        stranger_kept_out=None if sight is None else sight.stranger_kept_out,
+        noticed="backup" if not backup.ok else "restore" if restore is None or not restore.ok else "",
+        before=before,
+        live=seen[name],
+        half=seen.get(half),
     )
 
 
 def cell(row: Row) -> str:
     """What a reader sees of a row: what was said, then what is true."""
-    return f"{_said(row)} {_true(row)}".strip()
+    return f"{_said(row)} {_true(row)}"
 
 
 def _said(row: Row) -> str:
     if not row.backup.ok:
-        return f"backup REFUSED ({row.backup.code or 'failed'});"
+        return f"backup REFUSED ({row.backup.code or 'failed'}):"
     if row.restore is None or row.restore.ok:
-        return "backup and restore say success;"
-    code = row.restore.code or "failed"
-    return f"backup says success, restore {'REFUSED' if row.restore.code else 'FAILS'} ({code});"
+        return "backup: success, restore: success;"
+    return f"backup: success, restore: {f'REFUSED ({row.restore.code})' if row.restore.code else 'FAILED'};"
 
 
 def _true(row: Row) -> str:
-    if row.rows_missing is None or row.tables_short is None:
-        return "nothing was kept." if row.noticed == "backup" else "nothing was restored, the live database is untouched."
+    if row.noticed:
+        live = "the live database is whole" if row.live_is_whole else "the live database is DAMAGED"
+        return (
+            f"what it left lacks {_lost(row, row.half) or 'nothing'}; {live}."
+            if row.half
+            else f"nothing is kept, {live}."
+        )
     if row.fault == "grant":
-        application = "the application works" if row.application_works else "the application's queries FAIL"
-        stranger = "strangers are kept out" if row.stranger_kept_out else "strangers are LET IN"
+        application = "the application works" if row.live.application_works else "the application's queries FAIL"
+        stranger = "strangers are kept out" if row.live.stranger_kept_out else "strangers are LET IN"
         return f"{application}, {stranger}."
-    if not row.rows_missing and not row.constraints_missing:
-        return f"all {row.rows_before:,} rows are there."
-    lost = f"{row.rows_missing:,} of {row.rows_before:,} rows and {row.constraints_missing} keys are MISSING"
-    return f"{lost}." if row.switched else f"{lost} from what it left behind; there is no other copy."
+    lost = _lost(row, row.live)
+    return f"the live database lacks {lost}." if lost else f"all {row.before.total:,} rows are there."
+
+
+def _lost(row: Row, sight: Sight) -> str:
+    rows, keys = sight.missing_rows(row.before), row.before.constraints - sight.constraints
+    return f"{rows:,} of {row.before.total:,} ROWS and {keys} keys" if rows or keys else ""
 
 
 def table(rows: Sequence[Row], width: int = 0) -> str:

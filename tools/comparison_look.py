@@ -48,10 +48,6 @@ class Sight:
         """Rows of before that are not here, table by table."""
         return sum(max(0, rows - self.rows.get(table, 0)) for table, rows in before.rows.items())
 
-    def short_tables(self, before: Sight) -> int:
-        """How many tables have fewer rows than before, or are not there."""
-        return sum(self.rows.get(table, -1) < rows for table, rows in before.rows.items())
-
 
 def look(server: Server, database: str) -> Sight:
     """Ask psql; nothing of what is compared takes part."""

@@ -32,7 +32,7 @@ def hosts_of(root: Path) -> Path:
     folder = root.parent / f"{root.name}-run"
     folder.mkdir(exist_ok=True)
     return inventory(
-        folder, {"saasops_store": {"path": str(root)}, "saasops_retention": {"daily": 2}, "saasops_rpo": "24h"}
+        folder, {"saasops_store": {"path": str(root)}, "saasops_retention": {"hourly": 2}, "saasops_rpo": "24h"}
     )
 
 
@@ -52,10 +52,10 @@ def prune_module(root: int) -> list[int]:
 
 
 def expired(root: Path, count: int, objects: int = OBJECTS) -> tuple[list[str], list[str]]:
-    """Sets that prune deletes, and the two that stay."""
+    """Sets that prune deletes, and the two that stay; all younger than the grace of partial sets."""
     now = time.time()
-    goes = [make_set(root, now - HOUR - day * DAY, objects=objects, size=10) for day in range(count + 1, 1, -1)]
-    stays = [make_set(root, now - HOUR - day * DAY, size=10) for day in (1, 0)]
+    goes = [make_set(root, now - 600 - hour * HOUR, objects=objects, size=10) for hour in range(count + 1, 1, -1)]
+    stays = [make_set(root, now - 600 - hour * HOUR, size=10) for hour in (1, 0)]
     return goes, stays
 
 
@@ -121,6 +121,7 @@ def test_an_interrupted_prune_is_ended_by_the_next_one(root: Path, whom: str, nu
         assert left - set(stays), "nothing was left to go on with: make the sets larger"
         assert complete(root, goes) != set(goes)
     whole = {set_id for set_id in left if len(files(root, set_id)) >= (3 if set_id in stays else OBJECTS + 2)}
+    assert complete(root, left) <= whole
     assert trusted(root) <= whole
     assert trusted(root) >= set(stays)
 
@@ -152,7 +153,7 @@ def test_a_store_that_turned_read_only_is_listed_and_keeps_every_set(root: Path)
         # the inventory of a run lies on the same small disk
         hosts = Path("/tmp") / f"saasops-read-only-{os.getpid()}"
         hosts.mkdir()
-        inventory(hosts, {"saasops_store": {"path": str(root)}, "saasops_retention": {"daily": 2}})
+        inventory(hosts, {"saasops_store": {"path": str(root)}, "saasops_retention": {"hourly": 2}})
         refused = play("prune", hosts / "inventory.yml")
         checked = play("prune", hosts / "inventory.yml", "--check")
         listed = play("backups", hosts / "inventory.yml")
@@ -176,7 +177,7 @@ def remount(point: Path, mode: str) -> None:
 def test_a_full_store_is_pruned(root: Path, tmp_path: Path) -> None:
     goes, stays = expired(root, 3, objects=3)
     disk.fill(root.parent)
-    hosts = inventory(tmp_path, {"saasops_store": {"path": str(root)}, "saasops_retention": {"daily": 2}})
+    hosts = inventory(tmp_path, {"saasops_store": {"path": str(root)}, "saasops_retention": {"hourly": 2}})
     done = play("prune", hosts)
     assert done.code == 0, done.output
     assert complete(root, goes + stays) == set(stays)

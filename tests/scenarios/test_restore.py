@@ -50,10 +50,11 @@ def insert(server: Server, database: str, count: int, writer: str = "test") -> N
 def traits(server: Server, database: str) -> str:
     """The database's own properties, asked for by psql."""
     return server.psql(
-        "SELECT pg_get_userbyid(datdba), (SELECT string_agg(a::text, ' ' ORDER BY a::text) FROM unnest(datacl) a), datconnlimit, shobj_description(oid, 'pg_database'),"
+        "SELECT pg_get_userbyid(datdba), datconnlimit, shobj_description(oid, 'pg_database'),"
         " datcollate, datctype, encoding, dattablespace FROM pg_database WHERE datname = current_database();"
-        " SELECT setrole::regrole, setconfig FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase"
-        " WHERE d.datname = current_database() ORDER BY 1",
+        " SELECT a FROM pg_database, unnest(datacl) a WHERE datname = current_database() ORDER BY a::text;"
+        " SELECT setrole::regrole, c FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase,"
+        " unnest(setconfig) c WHERE d.datname = current_database() ORDER BY 1, 2",
         database,
     )
 
@@ -236,8 +237,19 @@ def test_named_schemas_are_restored_alone_and_cannot_be_switched(server: Server,
 
 
 @ONE
+def test_a_schema_that_refers_to_another_one_is_refused_with_the_remedy(server: Server, live: str, store: Path) -> None:
+    take_backup(server, store, live)
+    with pytest.raises(OpsError) as refused:
+        restore(server, store, live, schemas=["public"])
+    assert refused.value.code == "schema_dependency"
+    assert "org_acme" in refused.value.cause
+    assert set(databases(server, live)) == {live}
+    assert databases(server, "saasops_building_") == {}
+
+
+@ONE
 def test_a_set_of_schemas_is_restored_with_its_extensions(server: Server, live: str, store: Path) -> None:
-    take_backup(server, store, live, schemas=["org_acme", "public"])
+    take_backup(server, store, live, schemas=["org_acme", "org_MixedCase", "public"])
     set_id = next(path.name for path in (store / "backups").iterdir())
     result = restore(server, store, live, set=set_id)
     assert server.psql('SELECT count(*) > 0 FROM org_acme."Campaign"', fact(result, "target")) == "t"

@@ -195,15 +195,16 @@ def counts_of(
     for table in shape.tables:
         mine = [(restored.get(name), live.get(name)) for name in table.parts]
         same = comparable and all(
-            _rows(one) == _rows(other) and (_rows(one) == 0 or (one and other and one.get("hash") == other.get("hash")))
-            and (_rows(one) == 0 or bool(one and one.get("hash")))
+            rows_in(one) == rows_in(other) and (rows_in(one) == 0 or (one and other and one.get("hash") == other.get("hash")))
+            and (rows_in(one) == 0 or bool(one and one.get("hash")))
             for one, other in mine
         )
-        found[table.name] = Count(sum(_rows(one) for one, _ in mine), sum(_rows(other) for _, other in mine), bool(same))
+        found[table.name] = Count(sum(rows_in(one) for one, _ in mine), sum(rows_in(other) for _, other in mine), bool(same))
     return found
 
 
-def _rows(entry: Mapping[str, Json] | None) -> int:
+def rows_in(entry: Mapping[str, Json] | None) -> int:
+    """Rows that a fingerprint's entry counts; 0 when there is none."""
     return int(str((entry or {}).get("rows") or 0))
 
 
@@ -399,3 +400,64 @@ def mismatch(tenant: str, found: Sequence[str]) -> OpsError:
         "Nothing was changed. A rule, a trigger of an extension or row security may have changed rows; see the server log.",
         {"tables": list(found)},
     )
+
+
+@dataclass(frozen=True)
+class Outside:
+    """An object of another schema that spoke of the tenant's: its type and name as pg_dump has them, and its SQL."""
+
+    type: str
+    name: str
+    schema: str
+    sql: str
+
+    def text(self) -> str:
+        return f"{self.type} {self.schema}.{self.name}" if self.schema != "-" else f"{self.type} {self.name}"
+
+
+_HEADER = re.compile(
+    r"^--\n-- Name: (?P<name>.*?); Type: (?P<type>[A-Z ]+); Schema: (?P<schema>.*?); Owner: .*\n--\n", re.MULTILINE
+)
+# a restore of the schema brings these itself
+_OWN_PUBLICATION = "PUBLICATION TABLE"
+
+
+def spoke_of(schema_sql: str, tenant: str) -> list[Outside]:
+    """Objects of other schemas in pg_dump --schema-only text whose SQL names the tenant's schema."""
+    quoted = '"' + tenant.replace('"', '""') + '".'
+    found = []
+    headers = list(_HEADER.finditer(schema_sql))
+    for header, following in zip(headers, [*headers[1:], None]):
+        body = schema_sql[header.end() : following.start() if following else len(schema_sql)].strip()
+        # pg_dump prints names in its comments without line breaks
+        if header["schema"] == " ".join(tenant.split("\n")) or header["type"] == _OWN_PUBLICATION:
+            continue
+        if quoted in body:
+            found.append(Outside(header["type"], header["name"], header["schema"], body))
+    return found
+
+
+def decide_whole(
+    source: Source, tenant: str, restored: Mapping[str, Mapping[str, Json]], outside: Sequence[Outside] | None
+) -> Plan:
+    """The plan when the live database has no such schema: everything comes from the set, in one transaction.
+
+    outside: what other schemas had that spoke of it; None when the set does not tell.
+    """
+    actions = [Action("create schema", tenant, f"the live database has none; as it was at {source.snapshot_at}")]
+    actions += [
+        Action("load", f"{tenant}.{name}", "with keys, indexes, triggers and grants", {"rows": rows_in(entry)})
+        for name, entry in sorted(restored.items())
+    ]
+    if outside is None:
+        said = ["A tenant's own set does not tell what other schemas had that spoke of it (foreign keys, views)."]
+    elif outside:
+        said = [
+            "Not put back, because it belongs to other schemas; the result has the SQL (outside): "
+            + _listed([item.text() for item in outside])
+            + "."
+        ]
+    else:
+        said = []
+    said.append("There is nothing to go back to: undoing this means to drop the schema.")
+    return Plan("restore_tenant", tuple(actions), {"schemas": 1}, tuple(said))

@@ -83,13 +83,6 @@ class RestoreJob:
     in_place: bool
 
     @property
-    def whole_dump(self) -> bool:
-        """Whether the dump creates its schemas itself: everything in it is restored."""
-        return not self.schemas or (
-            self.manifest.kind != "database" and set(self.schemas) == set(self.manifest.schemas)
-        )
-
-    @property
     def parts(self) -> tuple[str, ...]:
         """The schemas that are restored; () for a whole database."""
         return self.schemas or self.manifest.schemas
@@ -134,7 +127,6 @@ def _load(job: RestoreJob, record: Restoration, dump: str) -> list[str]:
                 properties,
                 job.parts,
                 keep_versions="extension_version" not in job.acknowledged,
-                whole_dump=job.whole_dump,
             )
     started, total = time.monotonic(), estimated_bytes(job.manifest, properties)
 
@@ -143,16 +135,25 @@ def _load(job: RestoreJob, record: Restoration, dump: str) -> list[str]:
         seconds = time.monotonic() - started
         report(f"restoring: {size:,} of about {total:,} bytes, {size / 1e6 / max(seconds, 0.1):.0f} MB/s")
 
-    return run_pg_restore(
-        job.target,
-        record.building,
-        job.session.version,
-        dump,
-        jobs=job.jobs,
-        schemas=() if job.whole_dump else job.parts,
-        no_tablespaces="missing_tablespaces" in job.acknowledged,
-        tick=tick,
-    )
+    try:
+        return run_pg_restore(
+            job.target,
+            record.building,
+            job.session.version,
+            dump,
+            jobs=job.jobs,
+            schemas=job.parts,
+            no_tablespaces="missing_tablespaces" in job.acknowledged,
+            tick=tick,
+        )
+    except OpsError as error:
+        if job.parts and "does not exist" in error.cause:
+            raise OpsError(
+                "schema_dependency",
+                f"Objects in {', '.join(job.parts)} refer to something outside of these schemas: {error.cause}",
+                "Name the schemas that they refer to as well.",
+            ) from error
+        raise
 
 
 def _tidy(job: RestoreJob, record: Restoration) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from typing import cast
 from ansible_collections.saasops.runbook.plugins.module_utils.domain import tenant as decide
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.backup import Part
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.durations import parse_duration
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json, iso
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Plan
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.shape import (
@@ -19,7 +20,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.shape impor
     Surroundings,
     structure_differences,
 )
-from ansible_collections.saasops.runbook.plugins.module_utils.execute import tenant_merge
+from ansible_collections.saasops.runbook.plugins.module_utils.execute import tenant_merge, tenant_whole
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.backup_set import Job, make_set
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.tenant_source import (
     Chosen,
@@ -263,9 +264,7 @@ def execute(params: dict[str, object], context: Context) -> Result:
             connect=connect,
             tell=Progress(context),
         )
-        if not there:
-            raise NotImplementedError
-        return _into_live(run, reader)
+        return _into_live(run, reader) if there else _anew(run, reader)
 
 
 def _into_live(run: Run, reader: Session) -> Result:
@@ -302,6 +301,63 @@ def _into_live(run: Run, reader: Session) -> Result:
         if outcome.undo:
             message += f" To go back: {decide.command(run.tenant, outcome.undo)}"
     return Result(plan=outcome.plan, changed=not outcome.plan.empty, message=message, evidence=evidence)
+
+
+def _anew(run: Run, reader: Session) -> Result:
+    """The live database lost the schema: everything of it comes from the set."""
+    restored = decide.tables_of(run.chosen.contents.fingerprint, run.tenant)
+    spoke = tenant_whole.outside(run.store, run.chosen, run.tenant)
+    plan = decide.decide_whole(run.source, run.tenant, restored, spoke)
+    evidence: dict[str, object] = {
+        "set": run.source.set_id,
+        "tenant": run.tenant,
+        "snapshot_at": run.source.snapshot_at,
+        "outside": [{"type": o.type, "schema": o.schema, "name": o.name, "sql": o.sql} for o in spoke or []],
+        "tables": [], "sequences": [], "undo": {}, "cleaned": [],
+    }  # fmt: skip
+    if run.context.check_mode:
+        return Result(plan, True, f"Check mode: schema {run.tenant} would be created from set {run.source.set_id}.", evidence)
+    guard = run.connect(None)
+    hold(guard, run.system, run.database)
+    started = time.monotonic()
+    session = run.connect(run.database)
+    evidence["cleaned"] = _clean(run, guard, session, [guard.pid, reader.pid, session.pid])
+    try:
+        dump = fetch(
+            run.target, run.facts.version, run.store, run.chosen, run.tenant, run.folder, run.jobs, run.tell
+        )
+        confirm(guard, run.system, run.database)
+        publications = bool(run.chosen.whole and not _lacks_publications(run, reader))
+        tenant_whole.load(
+            tenant_whole.Whole(
+                run.target, run.database, run.facts.version, run.chosen, run.tenant, dump, run.folder,
+                run.bounds.lock_wait, publications,
+            ),
+            run.tell,
+        )  # fmt: skip
+        for item in relations(session, "r", [run.tenant]):
+            with contextlib.suppress(OpsError):
+                session.run(f"ANALYZE {item.sql}")
+    finally:
+        _forget(run, guard, session)
+    rows = sum(decide.rows_in(entry) for entry in restored.values())
+    evidence["tables"] = [
+        decide.Change(name, decide.rows_in(entry), 0, 0, 0).as_dict() for name, entry in sorted(restored.items())
+    ]
+    evidence["seconds"] = round(time.monotonic() - started, 3)
+    return Result(
+        plan, True, f"Schema {run.tenant} was created from set {run.source.set_id} with {rows:,} rows, proven.", evidence
+    )
+
+
+def _lacks_publications(run: Run, reader: Session) -> list[str]:
+    """Publications that the set has and the live database has not; its tables cannot be put into them."""
+    wanted = cast("Mapping[str, Json]", run.chosen.contents.properties.get("publications") or {})
+    present = {str(row["name"]) for row in reader.rows("SELECT pubname::text AS name FROM pg_publication")}
+    missing = sorted(set(wanted) - present)
+    if missing:
+        run.context.warn(f"The live database lacks the publications {', '.join(missing)}: tables are added to none.")
+    return missing
 
 
 def _way_back(run: Run, set_id: str | None) -> Mapping[str, Json]:

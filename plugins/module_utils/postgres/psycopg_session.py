@@ -50,9 +50,10 @@ class PsycopgSession:
         except psycopg2.Error as error:
             raise from_server(error.pgcode, str(error), self._doing) from error
         self._connection.autocommit = True
-        self._pid = int(self._connection.info.backend_pid)
         self._version = int(self._connection.server_version)
         self._doing = f"working in database {connection.database!r}"
+        # libpq's own number is the pooler's invention where one stands between
+        self._pid = int(str(self.value("SELECT pg_backend_pid()")))
 
     @property
     def pid(self) -> int:

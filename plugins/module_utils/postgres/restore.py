@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,7 +16,7 @@ from typing import cast
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json, Member
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.properties import Database, Grant
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.dump import wait_for
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.dump import failure, wait_for
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.properties import (
     create_statement,
@@ -31,6 +32,8 @@ LOADING = (
     " -c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"
 )
 INDEX_MEMORY_MB = 256
+# 4033; 6106 16811 PUBLICATION TABLE schema publication table owner
+PUBLISHED = re.compile(rb"\d+; \d+ \d+ PUBLICATION TABLE")
 
 
 def create_database(session: Session, name: str, wanted: Database, *, default_tablespace: bool) -> None:
@@ -45,37 +48,21 @@ def create_database(session: Session, name: str, wanted: Database, *, default_ta
 
 
 def prepare_schemas(
-    session: Session, properties: Mapping[str, Json], schemas: Sequence[str], *, keep_versions: bool, whole_dump: bool
+    session: Session, properties: Mapping[str, Json], schemas: Sequence[str], *, keep_versions: bool
 ) -> None:
-    """What a dump or a restore of named schemas lacks: the extensions, and (unless whole_dump) the schemas themselves.
-
-    whole_dump: every schema of the dump is restored, and then the dump creates them, public too.
-    """
+    """What a restore of named schemas (pg_restore -n) leaves out: the schemas themselves, and the extensions."""
     known = cast("Mapping[str, Mapping[str, Json]]", properties.get("schemas") or {})
-    if whole_dump and "public" in schemas:
-        session.run("DROP SCHEMA public")
     extensions = cast("Mapping[str, Mapping[str, Json]]", properties.get("extensions") or {})
-    needed = {str(facts["schema"]) for facts in extensions.values()}
-    if not whole_dump:
-        needed |= set(schemas)
-    elif needed & set(schemas):
-        # the dump creates its schemas itself; an extension inside one of them has to wait in vain
-        raise OpsError(
-            "extension_in_schema",
-            f"The extensions {', '.join(sorted(extensions))} live in the schemas that were dumped.",
-            "Name the schemas to restore (schemas): then schemas and extensions are created first.",
-        )
     present = {str(row["name"]) for row in session.rows("SELECT nspname::text AS name FROM pg_namespace")}
-    for name in sorted(needed):
+    for name in sorted({str(facts["schema"]) for facts in extensions.values()} | set(schemas)):
         if name not in present:
             session.run(f"CREATE SCHEMA {ident(name)}")
         if name in schemas and name in known:
             _dress_schema(session, name, known[name])
     for name, facts in sorted(extensions.items()):
         version = f" VERSION {literal(str(facts['version']))}" if keep_versions else ""
-        session.run(
-            f"CREATE EXTENSION IF NOT EXISTS {ident(name)} SCHEMA {ident(str(facts['schema']))}{version} CASCADE"
-        )
+        schema = ident(str(facts["schema"]))
+        session.run(f"CREATE EXTENSION IF NOT EXISTS {ident(name)} SCHEMA {schema}{version} CASCADE")
 
 
 def _dress_schema(session: Session, name: str, facts: Mapping[str, Json]) -> None:
@@ -128,14 +115,11 @@ def run_pg_restore(
     Raises OpsError with pg_restore's first error. Warnings are shown and no more: what matters of them is seen when
     the catalogs are compared.
     """
-    argv = [
-        target.tool("pg_restore", version),
-        "--exit-on-error",
-        "--no-password",
-        f"--jobs={jobs}",
-        "--no-subscriptions",
-    ]
+    tool = target.tool("pg_restore", version)
+    argv = [tool, "--exit-on-error", "--no-password", f"--jobs={jobs}", "--no-subscriptions"]
     argv += [f"--schema={name}" for name in schemas]
+    if schemas:
+        argv.append(f"--use-list={_without_publications(target.transport, tool, dump)}")
     if no_tablespaces:
         argv.append("--no-tablespaces")
     # an empty name makes libpq take PGDATABASE: names are not parsed as connection strings there
@@ -149,6 +133,20 @@ def run_pg_restore(
         finally:
             process.kill()
     return [line for line in said.split("\n") if line]
+
+
+def _without_publications(transport: Transport, tool: str, dump: str) -> str:
+    """The path of a list of the dump's entries without membership in publications, which belong to the database.
+
+    pg_restore counts a table's membership to the table's schema, but not the publication itself.
+    """
+    done = transport.run([tool, "--list", dump], timeout=600)
+    if done.code != 0:
+        raise failure("pg_restore --list", done.code, done.stderr.decode("utf-8", "replace"))
+    kept = [line for line in done.stdout.split(b"\n") if not PUBLISHED.match(line)]
+    path = f"{dump}.list"
+    transport.write_file(path, [b"\n".join(kept)])
+    return path
 
 
 def vacuum_in_budget(sizes: Sequence[tuple[str, int]], budget: int) -> tuple[list[str], list[str]]:
