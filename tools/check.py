@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -42,6 +43,7 @@ class Run:
         self.children = Children()
         self.started = time.monotonic()
         self.printing = threading.Lock()
+        self.interrupted = False
         self.durations: dict[str, float] = {}
         if DURATIONS.is_file():
             self.durations = json.loads(DURATIONS.read_text(encoding="utf-8"))
@@ -96,7 +98,9 @@ class Run:
         return note
 
     def tell(self, outcome: Outcome) -> None:
-        """Say how a part ended, with its log when it failed."""
+        """Say how a part ended, with its log when it failed; nothing once the run is interrupted."""
+        if self.interrupted:
+            return
         clock = time.monotonic() - self.started
         with self.printing:
             note = outcome.note.splitlines()[0] if outcome.note else ""
@@ -195,6 +199,7 @@ def check(parts: list[Part]) -> int:
             outcomes = lanes.run(LANES)
         except KeyboardInterrupt:
             print(coloured("\nInterrupted: stopping what runs ...", RED), flush=True)
+            run.interrupted = True
             lanes.stop()
             run.children.stop()
             return 130
@@ -211,6 +216,8 @@ def main() -> int:
         for part in PARTS:
             print(f"{part.name:<18}{part.why_left_out(ROOT) or ' '.join(part.argv)}")
         return 0
+    # Being told to end is an interrupt too: what was started is stopped first.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return check(chosen_parts(options.only, options.fast))
     except CheckError as error:

@@ -29,8 +29,8 @@ for place in (COLLECTIONS, ROOT / "tools"):
         sys.path.insert(0, str(place))
 
 from comparison_faults import STRANGER, admit_only_the_application, cutting_programs, flip_a_bit  # noqa: E402
-from comparison_look import Sight, exists, look  # noqa: E402
-from comparison_run import Said, Unusable, run  # noqa: E402
+from comparison_look import Sight, look, siblings  # noqa: E402
+from comparison_run import Said, UnusableError, run  # noqa: E402
 
 if TYPE_CHECKING:
     from ansible_collections.saasops.runbook.tests.lab.postgres import Server
@@ -59,7 +59,8 @@ class Row:
     noticed: the step that failed (backup, restore), or "" when every step said success.
     before: what was true of the live database before anything was done.
     live: what is true of the database that carries the live name now: the restored one unless something failed.
-    half: what is true of the database that a failed restore left beside it; None when it left none.
+    half: what is true of the database that a failed restore left beside it; None when there is none.
+    stored: number of files that are in the store afterwards.
     """
 
     fault: str
@@ -70,6 +71,7 @@ class Row:
     before: Sight
     live: Sight
     half: Sight | None
+    stored: int
 
     @property
     def live_is_whole(self) -> bool:
@@ -104,7 +106,7 @@ class _Bench:
 def compare(server: Server, work: Path) -> list[Row]:
     """Run every case on databases of its own, which are dropped again; logs and stores stay in work (a new folder).
 
-    Raises comparison_run.Unusable when ansible-playbook itself does not work.
+    Raises comparison_run.UnusableError when ansible-playbook itself does not work.
     """
     work.mkdir(parents=True)
     environment = {"ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS), "PGPASSFILE": str(server.passfile)}
@@ -222,19 +224,21 @@ def _row(
 ) -> Row:
     backup, restore = said
     name = bench.database(approach, CASE_OF[fault])
-    half = f"{name}_new"
-    for database in (name, half):
-        if database not in seen and (database == name or exists(bench.server, half)):
+    noticed = "backup" if not backup.ok else "restore" if restore is None or not restore.ok else ""
+    beside = siblings(bench.server, name) if noticed else []
+    for database in [name, *beside]:
+        if database not in seen:
             seen[database] = look(bench.server, database)
     return Row(
         fault=fault,
         approach=approach,
         backup=backup,
         restore=restore,
-        noticed="backup" if not backup.ok else "restore" if restore is None or not restore.ok else "",
+        noticed=noticed,
         before=before,
         live=seen[name],
-        half=seen.get(half),
+        half=seen[beside[0]] if beside else None,
+        stored=sum(path.is_file() for path in bench.store(approach, CASE_OF[fault]).rglob("*")),
     )
 
 
@@ -254,22 +258,25 @@ def _said(row: Row) -> str:
 def _true(row: Row) -> str:
     if row.noticed:
         live = "the live database is whole" if row.live_is_whole else "the live database is DAMAGED"
-        return (
-            f"what it left lacks {_lost(row, row.half) or 'nothing'}; {live}."
-            if row.half
-            else f"nothing is kept, {live}."
-        )
+        if row.half:
+            return f"what it left lacks {_lost(row, row.half) or 'no row'}; {live}."
+        left = "the store stays empty" if not row.stored else "nothing half-made is left"
+        return f"{left}, {live}."
     if row.fault == "grant":
         application = "the application works" if row.live.application_works else "the application's queries FAIL"
-        stranger = "strangers are kept out" if row.live.stranger_kept_out else "strangers are LET IN"
+        stranger = "strangers are kept out" if row.live.stranger_kept_out else "strangers get IN"
         return f"{application}, {stranger}."
     lost = _lost(row, row.live)
-    return f"the live database lacks {lost}." if lost else f"all {row.before.total:,} rows are there."
+    return f"the live database lacks {lost}." if lost else f"all {row.before.total:,} rows are as they were."
 
 
 def _lost(row: Row, sight: Sight) -> str:
     rows, keys = sight.missing_rows(row.before), row.before.constraints - sight.constraints
-    return f"{rows:,} of {row.before.total:,} ROWS and {keys} keys" if rows or keys else ""
+    altered = sight.altered_tables(row.before)
+    parts = [f"{rows:,} of {row.before.total:,} ROWS"] if rows else []
+    parts += [f"{keys} keys"] if keys else []
+    parts += [f"the right values in {altered} table{'s' if altered > 1 else ''}"] if altered else []
+    return " and ".join(parts)
 
 
 def table(rows: Sequence[Row], width: int = 0) -> str:
@@ -309,7 +316,7 @@ def main() -> int:
     with postgres.running(18) as server:
         try:
             rows = compare(server, work)
-        except Unusable as error:
+        except UnusableError as error:
             print(error, file=sys.stderr)
             return 1
     print(table(rows))

@@ -25,7 +25,7 @@ class Said:
     message: str = ""
 
 
-class Unusable(Exception):
+class UnusableError(Exception):
     """ansible-playbook itself did not work: nothing can be compared."""
 
 
@@ -39,7 +39,7 @@ def run(
 ) -> dict[str, Said]:
     """Run a playbook (a path or a fully qualified name) for these hosts; its log is folder/name.log.
 
-    Raises Unusable when a host was neither done nor failed.
+    Raises UnusableError when a host was neither done nor failed.
     """
     inventory = folder / f"{name}.json"
     common = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
@@ -74,7 +74,7 @@ def run(
     reached = _reached(done.stdout)
     lost = [host for host in hosts if host not in reached]
     if lost:
-        raise Unusable(f"{playbook} said nothing of {', '.join(lost)}: {done.stdout[-2000:]}\nThe log: {log}")
+        raise UnusableError(f"{playbook} said nothing of {', '.join(lost)}: {done.stdout[-2000:]}\nThe log: {log}")
     return {host: said.get(host, Said(True)) for host in hosts}
 
 

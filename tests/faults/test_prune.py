@@ -7,14 +7,14 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
-from ansible_collections.saasops.runbook.plugins.module_utils.store.holdings import take_stock
+from ansible_collections.saasops.runbook.plugins.module_utils.store.holdings import remove, take_stock
 from ansible_collections.saasops.runbook.plugins.module_utils.store.posix import PosixStore
-from ansible_collections.saasops.runbook.tests.lab import disk, processes
+from ansible_collections.saasops.runbook.tests.lab import disk, processes, scratch
 from ansible_collections.saasops.runbook.tests.lab.backup_sets import (
     DAY,
     HOUR,
@@ -28,11 +28,12 @@ from ansible_collections.saasops.runbook.tests.lab.playbooks import Run, invento
 OBJECTS = 300
 
 
-def hosts_of(root: Path) -> Path:
-    folder = root.parent / f"{root.name}-run"
-    folder.mkdir(exist_ok=True)
+def hosts_of(root: Path, folder: Path | None = None) -> Path:
+    """An inventory, beside the store unless a folder is given."""
+    place = folder or root.parent / "run"
+    place.mkdir(exist_ok=True)
     return inventory(
-        folder, {"saasops_store": {"path": str(root)}, "saasops_retention": {"hourly": 2}, "saasops_rpo": "24h"}
+        place, {"saasops_store": {"path": str(root)}, "saasops_retention": {"hourly": 2}, "saasops_rpo": "24h"}
     )
 
 
@@ -59,10 +60,22 @@ def expired(root: Path, count: int, objects: int = OBJECTS) -> tuple[list[str], 
     return goes, stays
 
 
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+
+
 @pytest.fixture
 def root() -> Iterator[Path]:
     """A store in memory, where thousands of small files are made quickly."""
-    with disk.small(256) as point:
+    folder = scratch.claim("store", in_memory=True)
+    (folder / "store").mkdir()
+    yield folder / "store"
+    scratch.release(folder)
+
+
+@pytest.fixture
+def small_root() -> Iterator[Path]:
+    """A store on a disk of its own."""
+    with disk.small(64) as point:
         (point / "store").mkdir()
         yield point / "store"
 
@@ -131,6 +144,31 @@ def test_an_interrupted_prune_is_ended_by_the_next_one(root: Path, whom: str, nu
     assert trusted(root) == set(stays)
 
 
+class Watching(PosixStore):
+    """A store that looks at a set after every single deletion."""
+
+    def __init__(self, root: Path, set_id: str, whole: int) -> None:
+        super().__init__(str(root))
+        self.folder, self.whole, self.deletions = root / "backups" / set_id, whole, 0
+
+    def delete(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            super().delete([key])
+            self.deletions += 1
+            objects = len(list(self.folder.glob("objects/*")))
+            assert objects in (0, self.whole) or not (self.folder / "manifest.json").exists()
+            assert (self.folder / "pruning.json").exists() or not self.folder.exists()
+
+
+def test_at_no_moment_of_a_deletion_is_there_a_manifest_without_its_objects(root: Path) -> None:
+    set_id = make_set(root, time.time() - DAY, objects=250, size=10)
+    held = take_stock(PosixStore(str(root)), "demo")[0]
+    store = Watching(root, set_id, whole=250)
+    assert list(remove(store, held, "demo", time.time())) == [201, 252]
+    assert store.deletions == 253
+    assert not store.folder.exists()
+
+
 def test_a_half_deleted_set_is_listed_as_such_and_goes_before_its_grace(root: Path) -> None:
     goes, stays = expired(root, 1, objects=3)
     folder = root / "backups" / goes[0]
@@ -145,43 +183,41 @@ def test_a_half_deleted_set_is_listed_as_such_and_goes_before_its_grace(root: Pa
     assert {path.name for path in (root / "backups").iterdir()} == set(stays)
 
 
-def test_a_store_that_turned_read_only_is_listed_and_keeps_every_set(root: Path) -> None:
-    goes, stays = expired(root, 3, objects=3)
-    before = listing(root)
-    remount(root.parent, "ro")
+@needs_root
+def test_a_store_that_turned_read_only_is_listed_and_keeps_every_set(small_root: Path, tmp_path: Path) -> None:
+    goes, stays = expired(small_root, 3, objects=3)
+    before = listing(small_root)
+    hosts = hosts_of(small_root, tmp_path)
+    remount(small_root.parent, "ro")
     try:
-        # the inventory of a run lies on the same small disk
-        hosts = Path("/tmp") / f"saasops-read-only-{os.getpid()}"
-        hosts.mkdir()
-        inventory(hosts, {"saasops_store": {"path": str(root)}, "saasops_retention": {"hourly": 2}})
-        refused = play("prune", hosts / "inventory.yml")
-        checked = play("prune", hosts / "inventory.yml", "--check")
-        listed = play("backups", hosts / "inventory.yml")
+        refused = play("prune", hosts)
+        checked = play("prune", hosts, "--check")
+        listed = play("backups", hosts)
     finally:
-        remount(root.parent, "rw")
-        subprocess.run(["rm", "-r", str(hosts)], check=True)
+        remount(small_root.parent, "rw")
     assert refused.code == 2
     assert "[store_not_writable]" in refused.output
-    assert listing(root) == before
+    assert listing(small_root) == before
     assert checked.code == 0, checked.output
     assert "3 of 5 sets would be deleted" in checked.output
     assert listed.code == 0, listed.output
-    assert prune(root).code == 0
-    assert complete(root, goes + stays) == set(stays)
+    assert play("prune", hosts).code == 0
+    assert complete(small_root, goes + stays) == set(stays)
 
 
 def remount(point: Path, mode: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{mode}", str(point)], check=True)
 
 
-def test_a_full_store_is_pruned(root: Path, tmp_path: Path) -> None:
-    goes, stays = expired(root, 3, objects=3)
-    disk.fill(root.parent)
-    hosts = inventory(tmp_path, {"saasops_store": {"path": str(root)}, "saasops_retention": {"hourly": 2}})
-    done = play("prune", hosts)
+@needs_root
+def test_a_full_store_is_pruned(small_root: Path, tmp_path: Path) -> None:
+    goes, stays = expired(small_root, 3, objects=3)
+    disk.fill(small_root.parent)
+    done = play("prune", hosts_of(small_root, tmp_path))
     assert done.code == 0, done.output
-    assert complete(root, goes + stays) == set(stays)
-    assert {path.name for path in (root / "backups").iterdir()} == set(stays)
+    assert {path.name for path in (small_root / "backups").iterdir()} == set(stays)
+    assert trusted(small_root) == set(stays)
+    assert complete(small_root, goes) == set()
 
 
 def test_what_a_dead_writer_left_is_swept_and_what_lives_stays(root: Path) -> None:

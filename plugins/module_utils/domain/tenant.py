@@ -41,7 +41,11 @@ class Count:
 
 @dataclass(frozen=True)
 class Change:
-    """What becomes of one table, in rows. emptied: all rows are deleted and inserted, for want of a key."""
+    """What becomes of one table, in rows.
+
+    emptied: all rows are deleted and inserted, for want of a key. rewritten: rows that stay as they are, but are
+    deleted and inserted again, because a row that they refer to must make room for another one.
+    """
 
     table: str
     inserted: int
@@ -49,6 +53,7 @@ class Change:
     deleted: int
     unchanged: int
     emptied: bool = False
+    rewritten: int = 0
 
     @property
     def any(self) -> bool:
@@ -61,6 +66,7 @@ class Change:
             "updated": self.updated,
             "deleted": self.deleted,
             "unchanged": self.unchanged,
+            "rewritten": self.rewritten,
         }
 
 

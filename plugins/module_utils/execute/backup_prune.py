@@ -127,6 +127,7 @@ def _apply(store: Store, system: str, going: Sequence[Held], context: Context) -
 
     Raises the store's OpsError with what was deleted before in its details.
     """
+    goes_on = "The next prune goes on from there."
     gone: list[Held] = []
     left: list[Held] = []
     try:
@@ -143,7 +144,7 @@ def _apply(store: Store, system: str, going: Sequence[Held], context: Context) -
         raise OpsError(
             error.code,
             f"{error.cause} {len(gone)} of {len(going)} sets were deleted before.",
-            f"{error.remedy} The next prune goes on from there.",
+            "Run prune again: it goes on from there." if error.code == "interrupted" else f"{error.remedy} {goes_on}",
             {**error.details, "deleted": [item.set_id for item in gone]},
         ) from error
     return gone, left

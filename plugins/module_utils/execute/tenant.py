@@ -14,7 +14,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.backup impo
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.durations import parse_duration
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json, iso
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Plan
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Plan, describe
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.shape import (
     Shape,
     Surroundings,
@@ -162,7 +162,9 @@ def _keep(run: Run, hashes: bool) -> str:
             session.close()
 
 
-def _merge(run: Run, guard: Session, reader: Session, shape: Shape, around: Surroundings) -> tuple[object, list[str]]:
+def _merge(
+    run: Run, guard: Session, reader: Session, shape: Shape, around: Surroundings
+) -> tuple[tenant_merge.Outcome, list[str]]:
     """Scratch database, comparison of structure, staging, transaction. What was made for it is gone afterwards."""
     session = run.connect(run.database)
     cleaned = _clean(run, guard, session, [guard.pid, reader.pid, session.pid])
@@ -279,7 +281,6 @@ def _into_live(run: Run, reader: Session) -> Result:
     hold(guard, run.system, run.database)
     started = time.monotonic()
     outcome, cleaned = _merge(run, guard, reader, shape, around)
-    outcome = cast("tenant_merge.Outcome", outcome)
     evidence.update(
         tables=[change.as_dict() for change in outcome.changes],
         sequences=list(outcome.raised),
@@ -300,7 +301,7 @@ def _into_live(run: Run, reader: Session) -> Result:
         )
         if outcome.undo:
             message += f" To go back: {decide.command(run.tenant, outcome.undo)}"
-    return Result(plan=outcome.plan, changed=not outcome.plan.empty, message=message, evidence=evidence)
+    return _result(outcome.plan, not outcome.plan.empty, message, evidence)
 
 
 def _anew(run: Run, reader: Session) -> Result:
@@ -316,7 +317,7 @@ def _anew(run: Run, reader: Session) -> Result:
         "tables": [], "sequences": [], "undo": {}, "cleaned": [],
     }  # fmt: skip
     if run.context.check_mode:
-        return Result(plan, True, f"Check mode: schema {run.tenant} would be created from set {run.source.set_id}.", evidence)
+        return _result(plan, True, f"Check mode: schema {run.tenant} would be created from set {run.source.set_id}.", evidence)
     guard = run.connect(None)
     hold(guard, run.system, run.database)
     started = time.monotonic()
@@ -345,7 +346,7 @@ def _anew(run: Run, reader: Session) -> Result:
         decide.Change(name, decide.rows_in(entry), 0, 0, 0).as_dict() for name, entry in sorted(restored.items())
     ]
     evidence["seconds"] = round(time.monotonic() - started, 3)
-    return Result(
+    return _result(
         plan, True, f"Schema {run.tenant} was created from set {run.source.set_id} with {rows:,} rows, proven.", evidence
     )
 
@@ -358,6 +359,11 @@ def _lacks_publications(run: Run, reader: Session) -> list[str]:
     if missing:
         run.context.warn(f"The live database lacks the publications {', '.join(missing)}: tables are added to none.")
     return missing
+
+
+def _result(plan: Plan, changed: bool, message: str, evidence: dict[str, object]) -> Result:
+    evidence["lines"] = describe(plan.actions)
+    return Result(plan=plan, changed=changed, message=message, evidence=evidence)
 
 
 def _way_back(run: Run, set_id: str | None) -> Mapping[str, Json]:
@@ -373,12 +379,13 @@ def _foreseen(run: Run, plan: Plan, counts: Mapping[str, decide.Count], evidence
     ]
     evidence.update(undo={}, cleaned=[], sequences=[])
     known = f"{len(same)} of {len(counts)} tables are known to be equal by their hashes. " if same else ""
-    return Result(
-        plan=plan if changing else Plan(plan.verb, (), plan.ceilings, plan.warnings),
-        changed=bool(changing),
-        message=(
-            f"Check mode: nothing was restored. {known}How many rows differ in the others is known only once the set is "
-            "restored beside, which check mode does not do; the plan shows the rows of both sides."
-        ),
-        evidence=evidence,
+    unknown = (
+        "How many rows differ in the others is known only once the set is restored beside, which check mode does not do; "
+        "the plan shows the rows of both sides."
+    )
+    return _result(
+        plan if changing else Plan(plan.verb, (), plan.ceilings, plan.warnings),
+        bool(changing),
+        f"Check mode: nothing was restored. {known}{unknown if changing else ''}".rstrip(),
+        evidence,
     )

@@ -179,6 +179,7 @@ def _inside(
     undo = None
     if any(change.any for change in changes):
         deadline.run(lambda: steps.mark_early(session, shape, pairs))
+        changes = steps.count_rewritten(session, pairs, found)
         _refuse_references(job, pairs)
         tell("keeping the rows as they are now, to go back to")
         undo = keep()

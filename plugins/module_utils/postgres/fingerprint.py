@@ -65,7 +65,11 @@ def counters(session: Session) -> dict[str, Json]:
         "SELECT schemaname::text AS schema, relname::text AS name,"
         " n_tup_ins AS ins, n_tup_upd AS upd, n_tup_del AS del FROM pg_stat_user_tables"
     )
-    reset = session.value("SELECT stats_reset::text FROM pg_stat_database WHERE datname = current_database()")
+    # a crash sets all counters to zero; it leaves no trace in pg_stat_database, but one in pg_stat_bgwriter
+    reset = session.value(
+        "SELECT concat_ws(' ', (SELECT stats_reset FROM pg_stat_database WHERE datname = current_database()),"
+        " (SELECT stats_reset FROM pg_stat_bgwriter)) AS reset"
+    )
     return {
         "counters": {
             key_of(str(r["schema"]), str(r["name"])): {"ins": r["ins"], "upd": r["upd"], "del": r["del"]} for r in rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.shape import Foreign, Shape, Trigger
@@ -133,6 +134,18 @@ def mark_early(session: Session, shape: Shape, pairs: Sequence[Pair]) -> None:
             if foreign.table in by_name and foreign.to_table in by_name:
                 for statement in merge.follow(foreign, by_name[foreign.table], by_name[foreign.to_table]):
                     session.run(statement)
+
+
+def count_rewritten(session: Session, pairs: Sequence[Pair], changes: Mapping[int, Change]) -> tuple[Change, ...]:
+    """The changes, with the rows that were the same and leave early nevertheless."""
+    found = []
+    for pair in pairs:
+        change = changes[pair.number]
+        if pair.table.key is not None:
+            listed = _rows(session, pair.differences)
+            change = replace(change, rewritten=listed - change.inserted - change.updated - change.deleted)
+        found.append(change)
+    return tuple(found)
 
 
 def referring(session: Session, shape: Shape, pairs: Sequence[Pair]) -> list[Referring]:

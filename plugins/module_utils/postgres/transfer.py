@@ -85,12 +85,12 @@ def copy_rows(target: Target, source: tuple[str, str], sink: tuple[str, str]) ->
 
 
 def copy_definitions(target: Target, version: int, source: str, sink: str, schemas: Sequence[str]) -> str:
-    """Types, functions, tables (empty) of these schemas and all extensions, as far as they can be created.
+    """Types, functions, empty tables with their keys of these schemas, and all extensions, as far as they can be created.
 
-    Views of schemas that are not copied fail, which does no harm; returns what psql said.
+    Foreign keys and views of schemas that are not copied fail, which does no harm; returns what psql said.
     """
     argv = [
-        target.tool("pg_dump", version), "--section=pre-data", "--no-owner", "--no-privileges", "--no-comments",
+        target.tool("pg_dump", version), "--schema-only", "--no-owner", "--no-privileges", "--no-comments",
         "--no-publications", "--no-subscriptions", "--no-security-labels", "--no-tablespaces", "--no-password",
         "--quote-all-identifiers", "--lock-wait-timeout=30s", "--extension=*",
     ]  # fmt: skip

@@ -59,6 +59,12 @@ def test_the_next_expiry_is_when_prune_would_delete_the_set(
     assert days_from_now(DAYS, wanted, interval) == pytest.approx(expected)
 
 
+def test_an_unproven_set_goes_when_a_proven_one_takes_its_slot() -> None:
+    sets = [a_set("good", NOW - 23 * HOUR), a_set("doubtful", NOW - HOUR, proof="")]
+    found = expiries(sets, Policy({"daily": Rule(3)}, minimum_proven=1), NOW, DAY)
+    assert found["doubtful"] == NOW + HOUR
+
+
 def test_a_pin_moves_the_expiry_and_one_without_end_takes_it_away() -> None:
     sets = [replace(DAYS[0], pin=Pin("a", NOW + 9 * DAY)), replace(DAYS[1], pin=Pin("b")), *DAYS[2:]]
     found = days_from_now(sets, Policy({"daily": Rule(1)}, minimum_proven=1), DAY)

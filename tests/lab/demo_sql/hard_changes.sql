@@ -1,0 +1,54 @@
+-- What happens to org_a after the backup: every kind of change, in the way that is hardest to take back.
+SET search_path = org_a, public;
+SET session_replication_role = replica;
+BEGIN;
+ALTER TABLE child DISABLE TRIGGER always;
+-- two rows exchange a unique value; a third is deleted and another one takes its place under the same code and range
+UPDATE parent SET code = 'tmp', email = '' WHERE id = 1;
+UPDATE parent SET code = 'code1', email = 'User1@x.y' WHERE id = 2;
+UPDATE parent SET code = 'code2', email = 'User2@x.y' WHERE id = 1;
+DELETE FROM parent WHERE id IN (3, 4);
+INSERT INTO parent VALUES (103, 'code3', 'User4@x.y', 'fr', 1, int4range(30, 35)), (104, 'new', '', NULL, NULL, NULL);
+UPDATE child SET parent_id = 103 WHERE parent_id = 3;
+UPDATE child SET parent_id = 104 WHERE parent_id = 4 AND id % 2 = 0;
+DELETE FROM grandchild WHERE child_id IN (SELECT id FROM child WHERE parent_id = 4);
+DELETE FROM child WHERE parent_id = 4;
+INSERT INTO child VALUES (999, 104, 'slug0');
+INSERT INTO grandchild VALUES (999, 999);
+UPDATE loose SET parent_id = 104 WHERE id < 5;
+UPDATE parent SET amount = 9.900 WHERE id = 9;
+UPDATE parent SET span = NULL WHERE id IN (20, 21);
+UPDATE parent SET span = int4range(200, 205) WHERE id = 21;
+UPDATE parent SET span = int4range(210, 215) WHERE id = 20;
+DELETE FROM left_half WHERE id > 20;
+DELETE FROM right_half WHERE id > 20;
+INSERT INTO left_half VALUES (50, 50);
+INSERT INTO right_half VALUES (50, 50);
+UPDATE tree SET up = 40 WHERE id = 2;
+DELETE FROM tree WHERE id BETWEEN 5 AND 9;
+UPDATE tree SET up = NULL WHERE up BETWEEN 5 AND 9;
+DELETE FROM numbered WHERE code IN ('n1', 'n2');
+INSERT INTO numbered (code, size) VALUES ('n1', 1);
+UPDATE numbered SET size = 77 WHERE code = 'n9';
+DELETE FROM only_identity WHERE id < 4;
+INSERT INTO only_identity SELECT FROM generate_series(1, 3);
+DELETE FROM event_note WHERE id % 8 = 0;
+DELETE FROM event WHERE id % 8 = 0;
+INSERT INTO event VALUES (500, '2026-01-20', 'new');
+UPDATE event SET what = 'changed' WHERE id % 9 = 1;
+UPDATE bare SET word = 'other' WHERE word = 'w1';
+UPDATE caseless SET name = 'nAME1', value = value + 1e-15 WHERE name = 'name1';
+DELETE FROM caseless WHERE name IN ('name2', 'name3');
+INSERT INTO caseless (name) VALUES ('NAME2');
+UPDATE "Odd ""name"" with
+a line, é" SET "quo""te" = '' WHERE "a key" = 7;
+DELETE FROM "Odd ""name"" with
+a line, é" WHERE "a key" = 8;
+DELETE FROM guarded WHERE id % 3 = 0;
+INSERT INTO guarded VALUES (99, 'me');
+DELETE FROM base WHERE id IN (3, 104);
+INSERT INTO empty_one VALUES (1), (2);
+SELECT setval('up', 700), setval('down', -10);
+INSERT INTO org_b.kept VALUES (21, 'written after the backup');
+ALTER TABLE child ENABLE ALWAYS TRIGGER always;
+COMMIT;
