@@ -35,7 +35,7 @@ def _story(demo: Demo) -> None:
     demo.verb("backup")
     demo.verb("backup", "-e", "tenants=org_a*")
     demo.step("List: age, size, proof, and the recovery point against the RPO")
-    demo.verb("backups", show=True)
+    demo.verb("backups")
 
     demo.step("An accident: every amount of an order overwritten, a tenant's activities gone")
     demo.accident()
@@ -56,7 +56,7 @@ def _story(demo: Demo) -> None:
     demo.step("Drill: a scratch database, compared by pg_dump's own words; RTO and RPO")
     demo.drill()
     demo.step("Retention: what stays, what goes, and why")
-    demo.verb("prune", "--check", show=True)
+    demo.verb("prune", "--check")
 
 
 def _run(demo: Demo) -> int:

@@ -86,7 +86,7 @@ class Demo:
     def tenants(self) -> str:
         return self.ask("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'org\\_%'")
 
-    def verb(self, name: str, *options: str, show: bool = False) -> str:
+    def verb(self, name: str, *options: str) -> str:
         """Run a verb as an operator would; returns what it printed. Raises Failure when it did not exit 0."""
         argv = ["ansible-playbook", f"saasops.runbook.{name}", "-i", "inventories/demo", *options]
         self.say(f"   $ {' '.join(argv)}")
@@ -111,8 +111,9 @@ class Demo:
         if process.returncode != 0:
             raise Failure(f"{name} ended with exit code {process.returncode}:\n{said[-3000:]}\nThe log: {log}")
         for line in said.splitlines():
-            text = line.strip().strip(",").removeprefix('"msg": ').strip('"')
-            if self.verbose or (show and line.startswith("        ")) or (not show and '"msg": ' in line):
+            text = line.strip().removesuffix(",").removeprefix('"msg": ').strip('"')
+            # what a debug task shows: one sentence, or a list of lines
+            if self.verbose or line.startswith('        "') or line.startswith('    "msg": "'):
                 self.say(f"     {text}")
         self.say(f"   ({time.monotonic() - began:.1f} s)")
         return said

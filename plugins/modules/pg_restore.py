@@ -53,8 +53,8 @@ options:
     default: 0
   staging:
     description:
-      - Folder where the client tools run, for the fetched dump. It should not lie on the volume of the server's data
-        directory; if it has to, acknowledge V(staging_on_pgdata).
+      - Folder where the client tools run, for the fetched dump. Where it lies on the volume of the server's data
+        directory, the room for both is counted together before anything is done.
     type: path
     default: /var/tmp
   on_missing_roles:
@@ -94,8 +94,6 @@ EXAMPLES = r"""
       user: postgres
     store:
       path: /var/backups/demo
-    acknowledge:
-      - staging_on_pgdata
 
 - name: Restore two schemas under a name of one's own
   saasops.runbook.pg_restore:
@@ -110,8 +108,6 @@ EXAMPLES = r"""
       user: postgres
     store:
       path: /var/backups/demo
-    acknowledge:
-      - staging_on_pgdata
 """
 
 RETURN = r"""

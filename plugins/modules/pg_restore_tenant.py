@@ -180,6 +180,11 @@ outside:
     sql:
       description: The SQL that creates it.
       type: str
+large_objects_missing:
+  description: When the whole schema was created, oids that its rows point at and for which no large object exists.
+  returned: when the live database had no such schema
+  type: list
+  elements: int
 locked_seconds:
   description: For how long writers of the tenant were held off.
   returned: when rows were compared

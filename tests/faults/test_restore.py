@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -144,7 +146,38 @@ def test_a_killed_playbook_run_is_cleared_by_the_next(
         until(flag.exists, seconds=60)
         os.killpg(run.pid, signal.SIGKILL)
         run.communicate(timeout=20)
+    # the module outlives Ansible; as this one hangs for ever, the refusal says how to end it
+    with pytest.raises(OpsError) as busy:
+        restore(server, store, live, staging=str(staging))
+    assert busy.value.code == "database_busy"
+    remedy = re.search(r"SELECT pg_terminate_backend\(\d+\)", busy.value.remedy)
+    assert remedy
+    server.psql(remedy.group())
+    until(lambda: not processes.running(str(tools / "pg_restore")))
     assert_next_run_clears(server, store, live, staging, before)
+
+
+def test_a_module_that_outlives_ansible_ends_its_work_and_the_next_run_finds_it_done(
+    server: Server, live: str, store: Path, staging: Path, tmp_path: Path
+) -> None:
+    hosts = playbooks.inventory(
+        tmp_path,
+        {
+            "saasops_system": "test",
+            "saasops_database": live,
+            "saasops_connection": connection(server),
+            "saasops_store": {"path": str(store)},
+            "saasops_acknowledge": ["staging_on_pgdata"],
+            "saasops_staging": str(staging),
+        },
+    )
+    with playbooks.start("restore", hosts) as run:
+        until(lambda: building(server), seconds=60)
+        os.killpg(run.pid, signal.SIGKILL)
+        run.communicate(timeout=20)
+    until(lambda: not building(server), seconds=60)
+    again = restore(server, store, live, staging=str(staging))
+    assert (again.changed, fact(again, "state")) == (False, "verified")
 
 
 def test_pg_restore_that_is_killed_fails_the_restore_and_leaves_nothing(
@@ -311,7 +344,9 @@ def test_a_full_staging_disk_fails_the_restore_and_leaves_nothing(server: Server
         # the plan finds room, and then somebody else takes it
         with process("pg_restore", given(server, store, live, folder)) as child:
             until(lambda: any(folder.iterdir()), every=0.0005)
+            child.send_signal(signal.SIGSTOP)
             disk.fill(point)
+            child.send_signal(signal.SIGCONT)
             answer = outcome(child)
         assert answer.get("code") == "staging_full", answer
         assert list(folder.iterdir()) == []
@@ -386,7 +421,7 @@ def test_a_full_data_disk_fails_the_restore_and_the_live_database_goes_on(server
         before = content(own, "demo")
         with process("pg_restore", given(own, store, "demo", staging)) as child:
             until(lambda: databases(own, "saasops_building_"))
-            filler = disk.fill(point, leave=1_000_000)
+            filler = fill_beside_a_writer(point)
             answer = outcome(child)
         assert answer["failed"], answer
         filler.unlink()
@@ -396,6 +431,13 @@ def test_a_full_data_disk_fails_the_restore_and_the_live_database_goes_on(server
         result = restore(own, store, "demo", staging=str(staging))
         assert content(own, fact(result, "target")) == before
         assert building(own) == {}
+
+
+def fill_beside_a_writer(point: Path) -> Path:
+    """Fill a disk that somebody else is writing to."""
+    while True:
+        with contextlib.suppress(OSError):
+            return disk.fill(point, leave=500_000)
 
 
 def assert_live_goes_on(server: Server, before: str) -> None:

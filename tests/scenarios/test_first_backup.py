@@ -76,7 +76,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         if user.pw_name != "postgres":
             server.psql(f'CREATE ROLE "{user.pw_name}" SUPERUSER LOGIN')
         server.createdb("shop")
-        server.psql("CREATE TABLE orders (id int PRIMARY KEY); INSERT INTO orders SELECT generate_series(1, 500)", "shop")
+        server.psql(
+            "CREATE TABLE orders (id int PRIMARY KEY); INSERT INTO orders SELECT generate_series(1, 500)", "shop"
+        )
         found = Shop(server, tmp_path_factory.mktemp("first"), user)
         found.store.mkdir(mode=0o700)
         shutil.chown(found.store, user.pw_uid, user.pw_gid)

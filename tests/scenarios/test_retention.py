@@ -254,8 +254,9 @@ def test_backups_fails_when_the_newest_proven_recovery_point_is_older_than_the_r
     assert {name: body for name, body in listing(tmp_path).items() if name in before} == before
 
 
-def test_backups_of_an_empty_store_is_critical(root: Path) -> None:
-    shown = run("backups", root, "-e", "database=app")
+def test_backups_of_a_database_that_has_none_is_critical_even_beside_others(root: Path) -> None:
+    make_set(root, time.time() - HOUR, database="other")
+    shown = run("backups", root, saasops_database="app")
     assert shown.code == 2
     assert "CRITICAL: app: no proven backup at all" in shown.output
 

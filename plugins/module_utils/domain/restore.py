@@ -311,17 +311,6 @@ def refusals(manifest: Manifest, properties: Mapping[str, Json], server: ServerS
     found += _environment_refusals(properties, server)
     if not wish.schemas and manifest.kind == "database":
         found += blocker_refusals(wish.blockers, acknowledgeable=True)
-    if wish.staging_on_pgdata:
-        found.append(
-            Refusal(
-                OpsError(
-                    "staging_on_pgdata",
-                    f"The staging path {wish.staging} lies on the volume of the server's data directory.",
-                    "Name a path on another volume (staging).",
-                ),
-                acknowledgeable=True,
-            )
-        )
     if wish.in_place:
         found.append(
             Refusal(
@@ -366,6 +355,12 @@ def decide_restore(manifest: Manifest, properties: Mapping[str, Json], server: S
     ]
     if not server.volumes:
         warnings.append("The server's disks cannot be seen from here: free space was not checked.")
+    if wish.staging_on_pgdata:
+        # most small servers have one volume; the room for both was counted together (space_refusals)
+        warnings.append(
+            f"The staging path {wish.staging} lies on the volume of the server's data directory; "
+            "the dump's room there was counted beside the database's."
+        )
     if wish.staging_on_pgdata is None:
         warnings.append("It was not checked that staging lies on another volume than the server's data.")
     if server.standbys:

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The tables of one schema as a merge of rows must know them, and what ties them to the rest of the database."""
+
 from __future__ import annotations
 
 import re
@@ -159,7 +160,9 @@ class Surroundings:
     foreign_tables: tuple[str, ...] = ()
 
 
-_CAST = re.compile(r"::(\"[^\"]+\"|[a-z_]\w*)(\.(\"[^\"]+\"|\w+))?( (varying|precision|with(out)? time zone))*(\(\d+(,\d+)?\))?(\[\])*")
+_CAST = re.compile(
+    r"::(\"[^\"]+\"|[a-z_]\w*)(\.(\"[^\"]+\"|\w+))?( (varying|precision|with(out)? time zone))*(\(\d+(,\d+)?\))?(\[\])*"
+)
 # the server prints an expression with other casts and brackets once it was dumped and read back
 _EXPRESSIONS = re.compile(r"CHECK |GENERATED |WHERE |EXCLUDE ")
 

@@ -15,6 +15,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.refusals import Refusal, settle
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.restoration import Restoration, fitted
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.restore import Blocker, blocker_refusals
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.sequences import SequenceState
 
 WRITES = ("ins", "upd", "del")
 
@@ -102,47 +103,6 @@ def counted_since(before: Mapping[str, Json], now: Mapping[str, Json]) -> Losses
         if delta:
             found.append(Loss(readable(name), max(delta, 0), 0, max(-delta, 0)))
     return Losses(tuple(found), False)
-
-
-@dataclass(frozen=True)
-class SequenceState:
-    """A sequence: its last value and its step; called says whether the last value was handed out."""
-
-    name: str
-    last_value: int
-    increment: int
-    called: bool
-
-    @property
-    def position(self) -> int:
-        """How far it is, in the direction of its step; comparable between two readings of one sequence."""
-        direction = 1 if self.increment > 0 else -1
-        return 2 * self.last_value * direction + (1 if self.called else 0)
-
-    def as_json(self) -> Json:
-        return [self.last_value, self.increment, self.called]
-
-
-def sequences_json(states: Mapping[str, SequenceState]) -> dict[str, Json]:
-    """For the record of a restore."""
-    return {name: state.as_json() for name, state in states.items()}
-
-
-def sequences_from_json(body: Mapping[str, Json]) -> dict[str, SequenceState]:
-    """The reverse."""
-    found = {}
-    for name, item in body.items():
-        value, step, called = cast("list[int]", item)
-        found[name] = SequenceState(name, int(value), int(step), bool(called))
-    return found
-
-
-def sequences_ahead(live: Mapping[str, SequenceState], other: Mapping[str, SequenceState]) -> list[SequenceState]:
-    """Live sequences that stand further than their namesakes in the database that takes over.
-
-    Numbers that were handed out may be known outside of the database, so they are never handed out again.
-    """
-    return [live[name] for name in sorted(live) if name in other and live[name].position > other[name].position]
 
 
 @dataclass(frozen=True)

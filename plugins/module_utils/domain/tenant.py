@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a restore of one tenant is going to do, and every reason for which it will not."""
+
 from __future__ import annotations
 
 import json
@@ -15,6 +16,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.fingerprint
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Action, Plan
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.refusals import Refusal, settle
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.shape import Foreign, Shape, Surroundings, Table
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.tenant_refusals import listed, structure_refusal
 
 # the idempotency key of a set that was made to go back to: never chosen unless it is named
 UNDO_KEY = "undo of a tenant's restore"
@@ -70,23 +72,6 @@ class Change:
         }
 
 
-@dataclass(frozen=True)
-class Referring:
-    """Rows of another table that stand in the way: how many, and a few of the values they hold."""
-
-    foreign: Foreign
-    rows: int
-    samples: tuple[str, ...]
-
-    def text(self) -> str:
-        f = self.foreign
-        values = ", ".join(self.samples) + (", ..." if self.rows > len(self.samples) else "")
-        return (
-            f"{self.rows} rows of {f.schema}.{f.table} ({', '.join(f.columns)}) -> {f.to_schema}.{f.to_table}"
-            f" ({', '.join(f.to_columns)}), constraint {f.name}, ON DELETE {f.action}: {values}"
-        )
-
-
 # what pg_restore lists that neither rows nor their keys depend on; views may even need what is not there
 _IRRELEVANT = (
     "ACL", "COMMENT", "DEFAULT", "EVENT TRIGGER", "FOREIGN TABLE", "MATERIALIZED VIEW", "POLICY", "PROCEDURAL LANGUAGE",
@@ -112,27 +97,6 @@ def _refuse(code: str, cause: str, remedy: str, details: Mapping[str, object] | 
     return Refusal(OpsError(code, cause, remedy, details))
 
 
-def _listed(items: Sequence[str], most: int = 10) -> str:
-    return "; ".join(items[:most]) + (f"; and {len(items) - most} more" if len(items) > most else "")
-
-
-WAYS_ON = (
-    "Choose a set that was made with the present structure (verb backups); or restore the whole database beside "
-    "(verb restore) and copy what is needed by hand."
-)
-
-
-def structure_refusal(tenant: str, found: Sequence[tuple[str, str, str]]) -> OpsError:
-    """The live schema is not built as it was."""
-    sentences = [text for _kind, _object, text in found]
-    return OpsError(
-        "structure_differs",
-        f"Schema {tenant!r} is not built as it was when the set was made: {_listed(sentences)}.",
-        WAYS_ON,
-        {"differences": [{"kind": k, "object": o, "text": t} for k, o, t in found[:200]]},
-    )
-
-
 def _referenced(shape: Shape, table: Table) -> list[Foreign]:
     return [f for f in shape.foreign if (f.to_schema, f.to_table) == (shape.schema, table.name)]
 
@@ -143,7 +107,7 @@ def _shape_refusals(shape: Shape, around: Surroundings) -> list[Refusal]:
         found.append(
             _refuse(
                 "tenant_has_rules",
-                f"Rules would rewrite the changes: {_listed(around.rules)}.",
+                f"Rules would rewrite the changes: {listed(around.rules)}.",
                 "Disable them for the restore (ALTER TABLE ... DISABLE RULE), or restore the database beside.",
                 {"rules": list(around.rules)},
             )
@@ -152,7 +116,7 @@ def _shape_refusals(shape: Shape, around: Surroundings) -> list[Refusal]:
         found.append(
             _refuse(
                 "partition_elsewhere",
-                f"Partitions of the tenant's tables lie outside of its schema: {_listed(around.elsewhere)}.",
+                f"Partitions of the tenant's tables lie outside of its schema: {listed(around.elsewhere)}.",
                 "The set of one schema does not hold them. Restore the database beside and copy by hand.",
                 {"partitions": list(around.elsewhere)},
             )
@@ -163,7 +127,7 @@ def _shape_refusals(shape: Shape, around: Surroundings) -> list[Refusal]:
         found.append(
             _refuse(
                 "table_without_key",
-                f"Tables without a primary key are referred to by others, so their rows cannot be told apart: {_listed(names)}.",
+                f"Tables without a primary key are referred to by others, so their rows cannot be told apart: {listed(names)}.",
                 "Give them a primary key or a unique index over NOT NULL columns.",
                 {"tables": [t.name for t in bare]},
             )
@@ -201,11 +165,14 @@ def counts_of(
     for table in shape.tables:
         mine = [(restored.get(name), live.get(name)) for name in table.parts]
         same = comparable and all(
-            rows_in(one) == rows_in(other) and (rows_in(one) == 0 or (one and other and one.get("hash") == other.get("hash")))
+            rows_in(one) == rows_in(other)
+            and (rows_in(one) == 0 or (one and other and one.get("hash") == other.get("hash")))
             and (rows_in(one) == 0 or bool(one and one.get("hash")))
             for one, other in mine
         )
-        found[table.name] = Count(sum(rows_in(one) for one, _ in mine), sum(rows_in(other) for _, other in mine), bool(same))
+        found[table.name] = Count(
+            sum(rows_in(one) for one, _ in mine), sum(rows_in(other) for _, other in mine), bool(same)
+        )
     return found
 
 
@@ -223,15 +190,15 @@ def _warnings(shape: Shape, around: Surroundings) -> list[str]:
         )
     active = sorted({f"{t.name} on {t.table}" for t in around.triggers if t.state != "D"})
     if active:
-        said.append(f"Triggers that do not fire for these changes: {_listed(active)}.")
+        said.append(f"Triggers that do not fire for these changes: {listed(active)}.")
     if around.readers:
-        said.append(f"Views of other schemas that will show the restored rows: {_listed(around.readers)}.")
+        said.append(f"Views of other schemas that will show the restored rows: {listed(around.readers)}.")
     if around.stale:
-        said.append(f"Materialized views of other schemas, not refreshed by this: {_listed(around.stale)}.")
+        said.append(f"Materialized views of other schemas, not refreshed by this: {listed(around.stale)}.")
     if around.publications:
-        said.append(f"Publications that send the changes to their subscribers: {_listed(around.publications)}.")
+        said.append(f"Publications that send the changes to their subscribers: {listed(around.publications)}.")
     if around.foreign_tables:
-        said.append(f"Foreign tables, left as they are: {_listed(around.foreign_tables)}.")
+        said.append(f"Foreign tables, left as they are: {listed(around.foreign_tables)}.")
     said += [
         f"{f.schema}.{f.table} refers to {f.to_table} ({f.name}, ON DELETE {f.action}): "
         "rows that it refers to are not deleted; if the set lacks one, nothing is changed."
@@ -254,9 +221,7 @@ def _numbers(count: Count) -> dict[str, object]:
 
 def _steps(tenant: str, views: Sequence[str]) -> tuple[list[Action], list[Action]]:
     before = [
-        Action(
-            "keep", tenant, "the rows as they are right before go into a set of their own, to go back to"
-        ),
+        Action("keep", tenant, "the rows as they are right before go into a set of their own, to go back to"),
     ]
     after = [Action("refresh", f"{tenant}.{name}", "it reads the tenant's tables") for name in views]
     return before, after
@@ -303,7 +268,12 @@ def decide_changes(
             "merge",
             f"{shape.schema}.{change.table}",
             "no key: all rows anew" if change.emptied else f"rows as they were at {source.snapshot_at}",
-            {"inserted": change.inserted, "updated": change.updated, "deleted": change.deleted, "unchanged": change.unchanged},
+            {
+                "inserted": change.inserted,
+                "updated": change.updated,
+                "deleted": change.deleted,
+                "unchanged": change.unchanged,
+            },
         )
         for change in changes
         if change.any
@@ -342,70 +312,6 @@ class Position:
 def sequences_behind(live: Mapping[str, Position], restored: Mapping[str, Position]) -> dict[str, Position]:
     """The sequences to raise, with the position to raise them to: none ever goes back."""
     return {name: want for name, want in restored.items() if name in live and live[name].behind(want)}
-
-
-def referring_refusal(tenant: str, found: Sequence[Referring]) -> OpsError:
-    """Rows of other schemas refer to rows that the set does not have."""
-    return OpsError(
-        "rows_referenced",
-        f"Rows of tenant {tenant!r} that the set does not have are referred to from other schemas: "
-        + "; ".join(item.text() for item in found)
-        + ".",
-        "Nothing was changed. Delete or repoint these rows first, or choose a set that has the rows they refer to.",
-        {
-            "references": [
-                {
-                    "constraint": r.foreign.name,
-                    "table": f"{r.foreign.schema}.{r.foreign.table}",
-                    "refers_to": r.foreign.to_table,
-                    "on_delete": r.foreign.action,
-                    "rows": r.rows,
-                    "samples": list(r.samples),
-                }
-                for r in found
-            ]
-        },
-    )
-
-
-def parents_refusal(tenant: str, found: Sequence[Referring]) -> OpsError:
-    """Rows of the set refer to rows of other schemas that are gone."""
-    return OpsError(
-        "parents_missing",
-        f"Rows of tenant {tenant!r} in the set refer to rows of other schemas that are not there any more: "
-        + "; ".join(item.text() for item in found)
-        + ".",
-        "Nothing was changed. Put these rows back first (restore the database beside and copy them), or choose another set.",
-        {
-            "references": [
-                {"constraint": r.foreign.name, "parent": f"{r.foreign.to_schema}.{r.foreign.to_table}", "rows": r.rows,
-                 "samples": list(r.samples)}
-                for r in found
-            ]
-        },
-    )
-
-
-def large_objects_refusal(tenant: str, missing: Sequence[int]) -> OpsError:
-    """Rows of the set point at large objects that do not exist."""
-    return OpsError(
-        "large_objects_missing",
-        f"Rows of tenant {tenant!r} in the set point at {len(missing)} large objects that are not in the live database: "
-        f"{', '.join(str(n) for n in missing[:10])}{', ...' if len(missing) > 10 else ''}.",
-        "Nothing was changed. Large objects belong to no schema: restore a set of the whole database beside (verb "
-        "restore), bring these over (lo_export, lo_import with the same oid), and run the verb again.",
-        {"oids": list(missing[:1000])},
-    )
-
-
-def mismatch(tenant: str, found: Sequence[str]) -> OpsError:
-    """After the changes, inside the transaction, the rows are not the set's: everything was rolled back."""
-    return OpsError(
-        "tenant_mismatch",
-        f"After the changes schema {tenant!r} was not what the set says: {_listed(found)}. All changes were rolled back.",
-        "Nothing was changed. A rule, a trigger of an extension or row security may have changed rows; see the server log.",
-        {"tables": list(found)},
-    )
 
 
 @dataclass(frozen=True)
@@ -460,7 +366,7 @@ def decide_whole(
     elif outside:
         said = [
             "Not put back, because it belongs to other schemas; the result has the SQL (outside): "
-            + _listed([item.text() for item in outside])
+            + listed([item.text() for item in outside])
             + "."
         ]
     else:

@@ -77,10 +77,8 @@ def conclude_switch(session: Session, record: Restoration, now: float) -> Restor
     return replace(record, state="switched", switched_at=record.switched_at or iso(now))
 
 
-def conclude_undo(session: Session, record: Restoration, now: float) -> Restoration:
-    """The record after an undo whose commit the catalog shows; closes the newer database."""
-    if record.newer and database_of_oid(session, record.target_oid) == record.newer:
-        close_database(session, record.newer, record.target_oid)
+def undone(record: Restoration, now: float) -> Restoration:
+    """The record after an undo: what was restored stands aside now."""
     return replace(
         record,
         state="undone",
@@ -91,42 +89,72 @@ def conclude_undo(session: Session, record: Restoration, now: float) -> Restorat
     )
 
 
-def _concluded(session: Session, target: Target, record: Restoration, now: float) -> tuple[Restoration, str]:
-    """The record in a state that has a name, and a sentence on what was found."""
-    live = database_oid(session, record.database)
+def conclude_undo(session: Session, record: Restoration, now: float) -> Restoration:
+    """The record after an undo whose commit the catalog shows; closes the newer database."""
+    if record.newer and database_of_oid(session, record.target_oid) == record.newer:
+        close_database(session, record.newer, record.target_oid)
+    return undone(record, now)
+
+
+def concluded(session: Session, target: Target, record: Restoration, now: float) -> tuple[Restoration, str]:
+    """The record of a run that ended on the way, in a state that has a name, and a sentence on what was found."""
+    after, sentence = outlook(session, record, now)
     if record.state == "building":
         return conclude_building(session, target, record, "interrupted")
-    if record.state == "switching":
-        if live is not None and live == record.target_oid:
-            after = conclude_switch(session, record, now)
-            return after, f"The switch of restore {record.id} had been committed when its run ended; it was concluded."
-        back = replace(record, state="verified", aside="", aside_oid=0)
-        return back, f"The switch of restore {record.id} was interrupted before its commit; nothing had changed."
-    if live is not None and live == record.aside_oid:
+    if after.state == "switched" and record.state in ("undoing", "switched"):
+        if record.aside_oid and database_of_oid(session, record.aside_oid) == record.aside:
+            close_database(session, record.aside, record.aside_oid)
+    elif after.state == "switched":
+        after = conclude_switch(session, record, now)
+    elif after.state == "undone":
         after = conclude_undo(session, record, now)
-        return after, f"The undo of restore {record.id} had been committed when its run ended; it was concluded."
-    if record.aside_oid and database_of_oid(session, record.aside_oid) == record.aside:
-        close_database(session, record.aside, record.aside_oid)
-    return (
-        replace(record, state="switched", newer=""),
-        f"The undo of restore {record.id} was interrupted before its commit; nothing had changed.",
-    )
+    return after, sentence
+
+
+def outlook(session: Session, record: Restoration, now: float) -> tuple[Restoration, str]:
+    """What concluded would make of the record, as the catalog has it; nothing is changed."""
+    live = database_oid(session, record.database)
+    if record.state == "building":
+        return replace(record, state="failed", reason="interrupted"), f"Restore {record.id} was interrupted."
+    if record.state in ("switching", "verified"):
+        if live is not None and live == record.target_oid:
+            after = replace(record, state="switched", switched_at=record.switched_at or iso(now))
+            return after, f"The switch of restore {record.id} had been committed when its run ended."
+        text = f"The switch of restore {record.id} was interrupted before its commit; nothing had changed."
+        return replace(record, state="verified"), text
+    if live is not None and live == record.aside_oid:
+        return undone(record, now), f"The undo of restore {record.id} had been committed when its run ended."
+    text = f"The undo of restore {record.id} was interrupted before its commit; nothing had changed."
+    return replace(record, state="switched", newer=""), text
+
+
+def _under_way(session: Session, record: Restoration) -> bool:
+    """Whether a run ended on the way; the catalog knows of a commit that the record does not."""
+    if record.state in ("building", "switching", "undoing"):
+        return True
+    if record.state == "verified" and record.aside:
+        return database_oid(session, record.database) == record.target_oid
+    return False
 
 
 def reconcile(
     session: Session, target: Target, store: Store, records: list[Restoration], now: float, *, check_mode: bool
 ) -> tuple[list[Restoration], list[str]]:
-    """The records with every "under way" concluded, and sentences on what was done (or in check mode would be)."""
-    under_way = [r for r in records if r.state in ("building", "switching", "undoing")]
-    if check_mode:
-        return records, [f"Restore {r.id} was interrupted ({r.state}); the next run concludes it." for r in under_way]
-    said = end_leftovers(target, session, target.connection.application_name, [session.pid])
+    """The records with every "under way" concluded, and sentences on what was found.
+
+    In check mode they are as the next run will make them, and nothing is changed.
+    """
+    said = [] if check_mode else end_leftovers(target, session, target.connection.application_name, [session.pid])
     result = []
     for record in records:
-        if record not in under_way:
+        if not _under_way(session, record):
             result.append(record)
             continue
-        concluded, sentence = _concluded(session, target, record, now)
-        result.append(save(store, concluded))
+        if check_mode:
+            after, sentence = outlook(session, record, now)
+        else:
+            after, sentence = concluded(session, target, record, now)
+            save(store, after)
+        result.append(after)
         said.append(sentence)
     return result, said

@@ -16,20 +16,27 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.properties import handed_on
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.restoration import Restoration
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.retention import PROOFS
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.sequences import (
+    SequenceState,
+    ahead,
+    reserved,
+    sequences_from_json,
+    sequences_json,
+)
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.swap import (
     ProvenSet,
     Scene,
-    SequenceState,
     aside_name,
     decide_discard,
     decide_finish,
     decide_switch,
     decide_undo,
-    sequences_ahead,
-    sequences_from_json,
-    sequences_json,
 )
-from ansible_collections.saasops.runbook.plugins.module_utils.execute.reconcile import conclude_switch, conclude_undo
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.reconcile import (
+    conclude_switch,
+    conclude_undo,
+    concluded,
+)
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.swap_scene import (
     SwapJob,
     losses_since_backup,
@@ -55,15 +62,17 @@ from ansible_collections.saasops.runbook.plugins.module_utils.store.restorations
 
 # an undo that meets new writes counts them and tries again this often
 COUNTS = 3
+# how long the sequences are watched for their pace
+PACE_SECONDS = 0.3
 
 
 class WrittenMeanwhileError(Exception):
     """Rows were written between the count and the moment when nobody could write any more."""
 
 
-def _advance(session: Session, ahead: list[SequenceState]) -> None:
+def _advance(session: Session, states: list[SequenceState]) -> None:
     """Set sequences of the session's database to where their namesakes are, in a database nobody uses yet."""
-    for item in ahead:
+    for item in states:
         session.value(
             render(
                 "SELECT setval({name}::regclass, {value}, {called})",
@@ -74,9 +83,9 @@ def _advance(session: Session, ahead: list[SequenceState]) -> None:
         )
 
 
-def _catch_up(session: Session, ahead: list[SequenceState], behind: dict[str, SequenceState]) -> None:
+def _catch_up(session: Session, states: list[SequenceState], behind: dict[str, SequenceState]) -> None:
     """The same in a database that is in use: only by taking numbers, so that it cannot step back behind a client."""
-    for item in ahead:
+    for item in states:
         steps = abs(item.last_value - behind[item.name].last_value) // abs(item.increment)
         session.value(
             render(
@@ -87,14 +96,25 @@ def _catch_up(session: Session, ahead: list[SequenceState], behind: dict[str, Se
         )
 
 
-def _hand_on(job: SwapJob, scene: Scene) -> None:
-    """Bring the database that takes over to where the live one is: own traits, sequences."""
+def _hand_on(job: SwapJob, scene: Scene) -> dict[str, SequenceState]:
+    """Bring the database that takes over to where the live one is: own traits, sequences with a reserve.
+
+    Returns its sequences as they stand then.
+    """
     live, other = read_database(job.session, job.database), read_database(job.session, scene.other_name)
     if live is not None and other is not None:
         set_right(job.session, scene.other_name, handed_on(live, other))
-    if scene.sequences:
-        with connected(job.target, scene.other_name, 1) as (session,):
-            _advance(session, list(scene.sequences))
+    with connected(job.target, scene.other_name, 1) as (taking_over,):
+        present = look.read_sequences(taking_over)
+        if scene.live_oid is None:
+            return present
+        with connected(job.target, job.database, 1) as (leaving,):
+            first, began = look.read_sequences(leaving), time.monotonic()
+            time.sleep(PACE_SECONDS)
+            second, ended = look.read_sequences(leaving), time.monotonic()
+        moved = reserved(first, second, ended - began, present)
+        _advance(taking_over, moved)
+    return {**present, **{item.name: item for item in moved}}
 
 
 def _renames(scene: Scene, aside: str) -> list[Rename]:
@@ -102,22 +122,30 @@ def _renames(scene: Scene, aside: str) -> list[Rename]:
     return [*renames, Rename(scene.other_oid or 0, scene.other_name, scene.database)]
 
 
-def _after_exchange(job: SwapJob, aside: str) -> dict[str, SequenceState]:
-    """Read the last state of the sequences of the database aside, and bring the live ones to them."""
+def _after_exchange(
+    job: SwapJob, aside: str, set_to: dict[str, SequenceState]
+) -> tuple[dict[str, SequenceState], list[str]]:
+    """(the last state of the sequences aside, what has to be said of them), once nobody can write there any more.
+
+    A sequence that ran faster than its reserve is brought along, and named: a few numbers may be there twice.
+    """
     with connected(job.target, aside, 1) as (old,), connected(job.target, job.database, 1) as (new,):
         last, present = look.read_sequences(old), look.read_sequences(new)
-        _catch_up(new, sequences_ahead(last, present), present)
-    return last
+        _catch_up(new, ahead(last, present), present)
+    overtaken = [item.name for item in ahead(last, set_to)]
+    said = [f"Numbers of these sequences may have been handed out twice: {', '.join(overtaken)}."] if overtaken else []
+    return last, said
 
 
 def switch(job: SwapJob, record: Restoration) -> tuple[Plan, Restoration, dict[str, object]]:
+    """Give the live name to the restored database."""
     losses = losses_since_backup(job, record, look.database_oid(job.session, job.database), job.database)
     scene = read_scene(job, record, record.target, losses, None)
     aside = aside_name(job.database, "before", job.stamp)
     plan = decide_switch(scene, aside)
     if job.context.check_mode:
         return plan, record, {"losses": losses.as_json()}
-    _hand_on(job, scene)
+    set_to = _hand_on(job, scene)
     with connected(job.target, record.target, 1) as (session,):
         written = counters(session)
     record = save(
@@ -130,21 +158,30 @@ def switch(job: SwapJob, record: Restoration) -> tuple[Plan, Restoration, dict[s
             counters=written,
         ),
     )
-    confirm(job.session, job.system, job.database)
     try:
+        confirm(job.session, job.system, job.database)
         done = exchange(job.target, _renames(scene, aside))
-    except OpsError:
-        save(job.store, replace(record, state="verified", aside="", aside_oid=0))
+    except BaseException:
+        _conclude_failed(job, record)
         raise
     record = replace(record, switched_at=iso(time.time()))
     if record.aside:
         with contextlib.suppress(OpsError):
-            record = replace(record, aside_sequences=sequences_json(_after_exchange(job, record.aside)))
+            last, said = _after_exchange(job, record.aside, set_to)
+            plan = replace(plan, warnings=(*plan.warnings, *said))
+            record = replace(record, aside_sequences=sequences_json(last))
             # nobody writes there any more: now the loss is final
             losses = losses_since_backup(job, record, record.aside_oid, record.aside)
     record = save(job.store, conclude_switch(job.session, record, job.context.now))
     record = vacuum_rest(job, record)
     return plan, record, {"losses": losses.as_json(), **_told(done)}
+
+
+def _conclude_failed(job: SwapJob, record: Restoration) -> None:
+    """Write down what the catalog shows after a failure; when that fails too, the next run does it."""
+    with contextlib.suppress(OpsError):
+        after, _sentence = concluded(job.session, job.target, record, job.context.now)
+        save(job.store, after)
 
 
 def _told(done: Swapped) -> dict[str, object]:
@@ -169,8 +206,8 @@ def vacuum_rest(job: SwapJob, record: Restoration) -> Restoration:
 
 
 def undo(job: SwapJob, record: Restoration) -> tuple[Plan, Restoration, dict[str, object]]:
+    """Give the live name back to the old database. Writes that come in between are counted and refused again."""
     aside = aside_name(job.database, "undone", job.stamp)
-    opened = False
     try:
         for attempt in range(1, COUNTS + 1):
             live_oid = look.database_oid(job.session, job.database)
@@ -181,18 +218,15 @@ def undo(job: SwapJob, record: Restoration) -> tuple[Plan, Restoration, dict[str
             plan = decide_undo(scene, aside, job.acknowledged_rows)
             if job.context.check_mode:
                 return plan, record, {"losses": losses.as_json()}
-            record = save(
-                job.store, replace(record, state="undoing", newer=aside if scene.live_oid is not None else "")
-            )
+            newer = aside if scene.live_oid is not None else ""
+            record = save(job.store, replace(record, state="undoing", newer=newer))
             open_database(job.session, record.aside)
-            opened = True
-            _hand_on(job, scene)
+            set_to = _hand_on(job, scene)
             confirm(job.session, job.system, job.database)
-            try:
+            with contextlib.suppress(WrittenMeanwhileError):
                 done = exchange(job.target, _renames(scene, aside), before_commit=_unwritten(scene.live_oid, base))
                 break
-            except WrittenMeanwhileError:
-                job.context.progress(f"rows were written during attempt {attempt}: counting again")
+            job.context.progress(f"rows were written during attempt {attempt}: counting again")
         else:
             raise OpsError(
                 "writes_since_switch",
@@ -200,24 +234,17 @@ def undo(job: SwapJob, record: Restoration) -> tuple[Plan, Restoration, dict[str
                 "Stop the application's writers, then run the undo again.",
             )
     except BaseException:
-        with contextlib.suppress(OpsError):
-            if opened:
-                look_again = look.database_of_oid(job.session, record.aside_oid)
-                if look_again == record.aside:
-                    conclude_closed(job.session, record)
-            save(job.store, replace(record, state="switched", newer=""))
+        if record.state == "undoing":
+            _conclude_failed(job, record)
         raise
     record = replace(record, undone_at=iso(time.time()))
     if record.newer:
         with contextlib.suppress(OpsError):
-            record = replace(record, aside_sequences=sequences_json(_after_exchange(job, record.newer)))
+            last, said = _after_exchange(job, record.newer, set_to)
+            plan = replace(plan, warnings=(*plan.warnings, *said))
+            record = replace(record, aside_sequences=sequences_json(last))
     record = save(job.store, conclude_undo(job.session, record, job.context.now))
     return plan, record, {"losses": losses.as_json(), **_told(done)}
-
-
-def conclude_closed(session: Session, record: Restoration) -> None:
-    """Close the old database again after an undo that did not happen."""
-    session.run(f"ALTER DATABASE {ident(record.aside)} ALLOW_CONNECTIONS false")
 
 
 def _unwritten(oid: int | None, base: int) -> Callable[[Session], None]:
@@ -253,6 +280,7 @@ def _proven(job: SwapJob) -> list[ProvenSet]:
 
 
 def finish(job: SwapJob, record: Restoration) -> tuple[Plan, Restoration, dict[str, object]]:
+    """Drop what stands aside."""
     session = job.session
     if record.state == "verified":
         return _discard_copy(job, record)

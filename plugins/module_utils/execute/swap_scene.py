@@ -10,12 +10,11 @@ from datetime import datetime, timezone
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.properties import database_differences, handed_on
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.restoration import Restoration
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.sequences import SequenceState, ahead
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.swap import (
     Losses,
     Scene,
-    SequenceState,
     counted_since,
-    sequences_ahead,
     written_since,
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Context
@@ -114,5 +113,5 @@ def read_scene(
         may_rename=look.may_rename(session, oids),
         carried=tuple(item.text for item in carried),
         maintenance=job.target.connection.maintenance_database,
-        sequences=tuple(sequences_ahead(live_sequences, other_sequences)),
+        sequences=tuple(ahead(live_sequences, other_sequences)),
     )

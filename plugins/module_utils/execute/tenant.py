@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The module pg_restore_tenant: one schema back to what a set says, the others served meanwhile."""
+
 from __future__ import annotations
 
 import contextlib
@@ -19,6 +20,10 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.shape impor
     Shape,
     Surroundings,
     structure_differences,
+)
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.tenant_refusals import (
+    disk_refusal,
+    structure_refusal,
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.execute import tenant_merge, tenant_whole
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.backup_set import Job, make_set
@@ -43,8 +48,11 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open impo
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.references import (
     needed_schemas,
     read_surroundings,
+    referenced_large_objects,
+    tables_of,
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.restore import default_jobs
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.server_state import read_volumes
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.shape import read_shape
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.snapshot import join, plain_view, take_snapshot
@@ -118,6 +126,16 @@ def _live_counts(run: Run, reader: Session, shape: Shape) -> dict[str, decide.Co
     return decide.counts_of(shape, restored, decide.tables_of(live, run.tenant), comparable)
 
 
+def _refuse_small_disk(run: Run, session: Session, live_bytes: int) -> None:
+    """Scratch database and staged tables need the tenant's size each, the changes as much WAL at the most."""
+    stored = run.chosen.manifest.raw_bytes
+    share = stored if not run.chosen.whole or run.chosen.manifest.pipeline != "directory" else min(stored, live_bytes)
+    needs = {"data": 2 * live_bytes, "wal": live_bytes, "staging": share}
+    short = [v for v in read_volumes(run.target, session, run.staging, needs) if v.free < v.needed]
+    if short:
+        raise disk_refusal(short)
+
+
 def _clean(run: Run, guard: Session, session: Session, own: Sequence[int]) -> list[str]:
     """Remove what an interrupted run left; the advisory lock that is held says that none is running."""
     said = end_leftovers(run.target, guard, run.mark, own)
@@ -170,9 +188,7 @@ def _merge(
     cleaned = _clean(run, guard, session, [guard.pid, reader.pid, session.pid])
     with contextlib.ExitStack() as stack:
         stack.callback(_forget, run, guard, session)
-        dump = fetch(
-            run.target, run.facts.version, run.store, run.chosen, run.tenant, run.folder, run.jobs, run.tell
-        )
+        dump = fetch(run.target, run.facts.version, run.store, run.chosen, run.tenant, run.folder, run.jobs, run.tell)
         run.tell(f"restoring {run.tenant} beside")
         beside.create_scratch(guard, run.name, run.database)
         scratch = run.connect(run.name)
@@ -183,7 +199,7 @@ def _merge(
         scratch.run(QUALIFIED)
         found = structure_differences(shape.traits, read_shape(scratch, run.tenant).traits)
         if found:
-            raise decide.structure_refusal(run.tenant, found)
+            raise structure_refusal(run.tenant, found)
         beside.load_rows(run.target, scratch, names, dump, run.jobs, tick)
         more = [run.connect(run.name) for _number in range(run.jobs - 1)]
         prove(run.chosen, run.tenant, [scratch, *more])
@@ -274,12 +290,17 @@ def _into_live(run: Run, reader: Session) -> Result:
     restored = decide.tables_of(run.chosen.contents.fingerprint, run.tenant)
     counts = _live_counts(run, reader, shape) if run.context.check_mode else {}
     plan = decide.decide_tenant(run.source, shape, around, restored, counts)
-    evidence: dict[str, object] = {"set": run.source.set_id, "tenant": run.tenant, "snapshot_at": run.source.snapshot_at}
+    evidence: dict[str, object] = {
+        "set": run.source.set_id,
+        "tenant": run.tenant,
+        "snapshot_at": run.source.snapshot_at,
+    }
     if run.context.check_mode:
         return _foreseen(run, plan, counts, evidence)
     guard = run.connect(None)
     hold(guard, run.system, run.database)
     started = time.monotonic()
+    _refuse_small_disk(run, guard, sum(item.bytes for item in relations(reader, "r", [run.tenant])))
     outcome, cleaned = _merge(run, guard, reader, shape, around)
     evidence.update(
         tables=[change.as_dict() for change in outcome.changes],
@@ -293,7 +314,10 @@ def _into_live(run: Run, reader: Session) -> Result:
     if outcome.plan.empty:
         message = f"Nothing to change: {run.tenant} is what set {run.source.set_id} says."
     else:
-        total = {name: sum(int(str(c.as_dict()[name])) for c in outcome.changes) for name in ("inserted", "updated", "deleted")}
+        total = {
+            name: sum(int(str(c.as_dict()[name])) for c in outcome.changes)
+            for name in ("inserted", "updated", "deleted")
+        }
         message = (
             f"{run.tenant} is as it was at {run.source.snapshot_at}: "
             + ", ".join(f"{number:,} rows {name}" for name, number in total.items())
@@ -317,16 +341,17 @@ def _anew(run: Run, reader: Session) -> Result:
         "tables": [], "sequences": [], "undo": {}, "cleaned": [],
     }  # fmt: skip
     if run.context.check_mode:
-        return _result(plan, True, f"Check mode: schema {run.tenant} would be created from set {run.source.set_id}.", evidence)
+        return _result(
+            plan, True, f"Check mode: schema {run.tenant} would be created from set {run.source.set_id}.", evidence
+        )
     guard = run.connect(None)
     hold(guard, run.system, run.database)
     started = time.monotonic()
     session = run.connect(run.database)
     evidence["cleaned"] = _clean(run, guard, session, [guard.pid, reader.pid, session.pid])
+    _refuse_small_disk(run, guard, run.chosen.manifest.raw_bytes if not run.chosen.whole else 0)
     try:
-        dump = fetch(
-            run.target, run.facts.version, run.store, run.chosen, run.tenant, run.folder, run.jobs, run.tell
-        )
+        dump = fetch(run.target, run.facts.version, run.store, run.chosen, run.tenant, run.folder, run.jobs, run.tell)
         confirm(guard, run.system, run.database)
         publications = bool(run.chosen.whole and not _lacks_publications(run, reader))
         tenant_whole.load(
@@ -339,6 +364,13 @@ def _anew(run: Run, reader: Session) -> Result:
         for item in relations(session, "r", [run.tenant]):
             with contextlib.suppress(OpsError):
                 session.run(f"ANALYZE {item.sql}")
+        missing = referenced_large_objects(session, tables_of(read_shape(session, run.tenant)))
+        if missing:
+            run.context.warn(
+                f"Rows of {run.tenant} point at {len(missing)} large objects that do not exist ({missing[:5]}): "
+                "they belong to no schema; bring them over from a set of the whole database (verb restore)."
+            )
+        evidence["large_objects_missing"] = missing
     finally:
         _forget(run, guard, session)
     rows = sum(decide.rows_in(entry) for entry in restored.values())
@@ -347,7 +379,10 @@ def _anew(run: Run, reader: Session) -> Result:
     ]
     evidence["seconds"] = round(time.monotonic() - started, 3)
     return _result(
-        plan, True, f"Schema {run.tenant} was created from set {run.source.set_id} with {rows:,} rows, proven.", evidence
+        plan,
+        True,
+        f"Schema {run.tenant} was created from set {run.source.set_id} with {rows:,} rows, proven.",
+        evidence,
     )
 
 
@@ -375,7 +410,8 @@ def _foreseen(run: Run, plan: Plan, counts: Mapping[str, decide.Count], evidence
     same = [name for name, count in counts.items() if count.same]
     changing = [action for action in plan.actions if action.kind == "merge"]
     evidence["tables"] = [
-        {"table": name, "in_set": count.restored, "live": count.live, "same": count.same} for name, count in counts.items()
+        {"table": name, "in_set": count.restored, "live": count.live, "same": count.same}
+        for name, count in counts.items()
     ]
     evidence.update(undo={}, cleaned=[], sequences=[])
     known = f"{len(same)} of {len(counts)} tables are known to be equal by their hashes. " if same else ""

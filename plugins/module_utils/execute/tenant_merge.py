@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Bring a tenant's rows from the scratch database into its live tables, in one transaction that is proven or undone."""
+
 from __future__ import annotations
 
 import contextlib
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain import tenant as decide
+from ansible_collections.saasops.runbook.plugins.module_utils.domain import tenant_refusals as refuse
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Plan
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.shape import Shape, Surroundings
@@ -63,9 +65,7 @@ class Merge:
 
     @property
     def pairs(self) -> list[Pair]:
-        return [
-            Pair(table, self.shape.schema, self.staging, number) for number, table in enumerate(self.shape.tables)
-        ]
+        return [Pair(table, self.shape.schema, self.staging, number) for number, table in enumerate(self.shape.tables)]
 
 
 def scratch_checksums(job: Merge) -> dict[str, Row]:
@@ -83,7 +83,9 @@ def stage(job: Merge, wanted: Mapping[str, Row], jobs: int, tell: Callable[[str]
     pairs = job.pairs
     for pair in pairs:
         job.session.run(merge.create_staged(pair))
-    filled = sorted((p for p in pairs if wanted[p.table.name]["rows"]), key=lambda p: -int(str(wanted[p.table.name]["rows"])))
+    filled = sorted(
+        (p for p in pairs if wanted[p.table.name]["rows"]), key=lambda p: -int(str(wanted[p.table.name]["rows"]))
+    )
 
     def copy(pair: Pair) -> None:
         out = merge.copy_out(job.shape.schema, pair.table)
@@ -141,8 +143,9 @@ def carry_out(
 
 def _locked(job: Merge, who: list[Row]) -> OpsError:
     names = [
-        f"prepared transaction {row['gid']}" if row["gid"] else
-        f"pid {row['pid']} ({row['application'] or 'no name'}, user {row['user']}, {row['state']}, for {row['seconds']} s)"
+        f"prepared transaction {row['gid']}"
+        if row["gid"]
+        else f"pid {row['pid']} ({row['application'] or 'no name'}, user {row['user']}, {row['state']}, for {row['seconds']} s)"
         for row in who
     ]
     return OpsError(
@@ -178,8 +181,10 @@ def _inside(
         return Outcome(plan, changes)
     undo = None
     if any(change.any for change in changes):
-        deadline.run(lambda: steps.mark_early(session, shape, pairs))
-        changes = steps.count_rewritten(session, pairs, found)
+        emptied: set[int] = set()
+        deadline.run(lambda: emptied.update(steps.mark_early(session, shape, pairs)))
+        found = steps.with_early(session, pairs, found, emptied)
+        changes = tuple(found[pair.number] for pair in pairs)
         _refuse_references(job, pairs)
         tell("keeping the rows as they are now, to go back to")
         undo = keep()
@@ -199,24 +204,22 @@ def _refuse_references(job: Merge, pairs: list[Pair]) -> None:
     session, shape = job.session, job.shape
     referred = steps.referring(session, shape, pairs)
     if referred:
-        raise decide.referring_refusal(shape.schema, referred)
+        raise refuse.referring_refusal(shape.schema, referred)
     absent = steps.parents_absent(session, shape, pairs)
     if absent:
-        raise decide.parents_refusal(shape.schema, absent)
+        raise refuse.parents_refusal(shape.schema, absent)
     staged = [(pair.staged, column) for pair in pairs for column in pair.table.large_objects]
     # a plain oid column may hold something else; then what is live has dangling numbers as well
     missing = set(referenced_large_objects(session, staged))
     missing -= set(referenced_large_objects(session, [(p.target, c) for p in pairs for c in p.table.large_objects]))
     if missing:
-        raise decide.large_objects_refusal(shape.schema, sorted(missing))
+        raise refuse.large_objects_refusal(shape.schema, sorted(missing))
 
 
 def _prove(job: Merge, wanted: Mapping[str, Row], deadline: steps.Deadline) -> None:
     """Hold every table, generated columns included, and every trigger against what they must be."""
     now: dict[str, Row] = {}
-    deadline.run(
-        lambda: now.update(steps.checksums(job.session, job.shape, lambda number: job.pairs[number].live))
-    )
+    deadline.run(lambda: now.update(steps.checksums(job.session, job.shape, lambda number: job.pairs[number].live)))
     wrong = [
         f"{name} has {now[name]['rows']} rows instead of {wanted[name]['rows']}"
         if now[name]["rows"] != wanted[name]["rows"]
@@ -228,7 +231,7 @@ def _prove(job: Merge, wanted: Mapping[str, Row], deadline: steps.Deadline) -> N
     if triggers != job.around.triggers:
         wrong.append("triggers are not in the state they were in")
     if wrong:
-        raise decide.mismatch(job.shape.schema, wrong)
+        raise refuse.mismatch(job.shape.schema, wrong)
 
 
 def analyze(job: Merge, changes: tuple[decide.Change, ...]) -> None:

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Where a tenant's rows come from: the set that has them, its dump in staging, a scratch database made of it."""
+
 from __future__ import annotations
 
 import contextlib

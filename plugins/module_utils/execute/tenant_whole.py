@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Bring a whole schema back that the live database lost: from complete local files, in one transaction, proven in it."""
+
 from __future__ import annotations
 
 import hashlib
@@ -15,6 +16,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors impo
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.fingerprint import narrowed
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json, Member
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.properties import Grant
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.tenant_refusals import mismatch
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.tenant_source import Chosen
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.dump import failure, wait_for
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
@@ -169,7 +171,7 @@ def _run(job: Whole, files: Sequence[str], tell: Callable[[str], None]) -> None:
                 raise
             first = next((line.partition("ERROR:")[2].strip() for line in said.split("\n") if "ERROR:" in line), "")
             if "rows instead of" in first and "proof.sql" in said:
-                raise decide.mismatch(job.tenant, [first]) from error
+                raise mismatch(job.tenant, [first]) from error
             raise OpsError(
                 "schema_not_restored",
                 f"Schema {job.tenant!r} could not be created: {first or error.cause}.",

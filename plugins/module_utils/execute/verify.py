@@ -78,35 +78,37 @@ def _verify_objects(store: Store, system: str, names: Sequence[str], context: Co
 
 
 @contextlib.contextmanager
-def _fetched(trial: Trial) -> Iterator[str]:
-    """The set's dump in a staging folder, every byte compared with the manifest on the way; gives its path."""
+def _staged(trial: Trial) -> Iterator[str]:
+    """A staging folder of our own, removed at the end; one that a killed drill left is removed first."""
     transport = trial.target.transport
     folder = f"{trial.staging}/{mark_of('drill', trial.system, trial.manifest.database)}"
     transport.remove_tree(folder)
     transport.make_folder(folder)
     try:
-        transport.make_folder(f"{folder}/dump")
-
-        def sink(member: Member, chunks: Iterator[bytes]) -> None:
-            if member.name.startswith("dump"):
-                write_member(transport, folder, member, chunks)
-
-        read_packs(
-            trial.store,
-            sets.folder(trial.manifest.set_id),
-            trial.contents.objects,
-            open_codec(trial.manifest.codec),
-            sink,
-        )
-        yield f"{folder}/dump" if trial.manifest.pipeline == "directory" else f"{folder}/dump.custom"
+        yield folder
     finally:
         transport.remove_tree(folder)
 
 
+def _fetch(trial: Trial, folder: str) -> str:
+    """Bring the set's dump into folder, every byte compared with the manifest on the way; gives its path."""
+    transport = trial.target.transport
+    transport.make_folder(f"{folder}/dump")
+
+    def sink(member: Member, chunks: Iterator[bytes]) -> None:
+        if member.name.startswith("dump"):
+            write_member(transport, folder, member, chunks)
+
+    prefix = sets.folder(trial.manifest.set_id)
+    read_packs(trial.store, prefix, trial.contents.objects, open_codec(trial.manifest.codec), sink)
+    return f"{folder}/dump" if trial.manifest.pipeline == "directory" else f"{folder}/dump.custom"
+
+
 def _differences(trial: Trial) -> list[Difference]:
-    with _fetched(trial) as archive:
-        expected = archive_digest(trial.target, trial.version, archive)
-    actual = database_digest(trial.target, trial.version, trial.restored, trial.manifest.schemas)
+    with _staged(trial) as folder:
+        expected = archive_digest(trial.target, trial.version, _fetch(trial, folder))
+    with _staged(trial) as folder:
+        actual = database_digest(trial.target, trial.version, trial.restored, folder, trial.manifest.schemas)
     return compare_scripts(expected, actual)
 
 

@@ -1,15 +1,17 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The steps of the one transaction in which a tenant's live rows become the staged ones."""
+
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.shape import Foreign, Shape, Trigger
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.tenant import Change, Position, Referring
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.tenant import Change, Position
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.tenant_refusals import Referring
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres import merge
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.merge import Pair
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.references import read_triggers
@@ -115,37 +117,53 @@ def _rows(session: Session, relation: str) -> int:
     return int(str(session.value(f"SELECT count(*) AS rows FROM {relation}")))
 
 
-def mark_early(session: Session, shape: Shape, pairs: Sequence[Pair]) -> None:
-    """Find the rows that must leave before others come, and those that refer to them, until there are no more."""
-    keyed = [pair for pair in pairs if pair.table.key is not None]
-    by_name = {pair.table.name: pair for pair in keyed}
-    for pair in keyed:
+def mark_early(session: Session, shape: Shape, pairs: Sequence[Pair]) -> set[int]:
+    """Find the rows that must leave before others come, and those that refer to them, until there are no more.
+
+    Returns the numbers of tables without a key in which such rows are: they must be emptied.
+    """
+    keyed = {pair.table.name: pair for pair in pairs if pair.table.key is not None}
+    for pair in keyed.values():
         for statement in merge.leave_early(pair):
             session.run(statement)
-    if not keyed:
-        return
-    before = -1
-    while True:
-        now = int(str(session.value(merge.any_early(keyed))))
-        if now in (before, 0):
-            return
-        before = now
-        for foreign in shape.inner:
-            if foreign.table in by_name and foreign.to_table in by_name:
-                for statement in merge.follow(foreign, by_name[foreign.table], by_name[foreign.to_table]):
-                    session.run(statement)
+    links = [
+        (foreign, keyed[foreign.table], keyed[foreign.to_table])
+        for foreign in shape.inner
+        if foreign.table in keyed and foreign.to_table in keyed
+    ]
+    before, now = -1, _early(session, keyed)
+    while now not in (before, 0):
+        for foreign, child, parent in links:
+            for statement in merge.follow(foreign, child, parent):
+                session.run(statement)
+        before, now = now, _early(session, keyed)
+    return {
+        pair.number
+        for pair in pairs
+        for foreign in shape.inner
+        if now and pair.table.key is None and foreign.table == pair.table.name and foreign.to_table in keyed
+        if session.value(merge.refers_to_early(foreign, pair, keyed[foreign.to_table]))
+    }
 
 
-def count_rewritten(session: Session, pairs: Sequence[Pair], changes: Mapping[int, Change]) -> tuple[Change, ...]:
-    """The changes, with the rows that were the same and leave early nevertheless."""
-    found = []
+def _early(session: Session, keyed: Mapping[str, Pair]) -> int:
+    return int(str(session.value(merge.any_early(list(keyed.values()))))) if keyed else 0
+
+
+def with_early(
+    session: Session, pairs: Sequence[Pair], changes: Mapping[int, Change], emptied: Collection[int]
+) -> dict[int, Change]:
+    """The changes, with the rows that stay as they are but leave early nevertheless; emptied as mark_early found."""
+    found = {}
     for pair in pairs:
         change = changes[pair.number]
         if pair.table.key is not None:
             listed = _rows(session, pair.differences)
             change = replace(change, rewritten=listed - change.inserted - change.updated - change.deleted)
-        found.append(change)
-    return tuple(found)
+        elif pair.number in emptied and not change.emptied:
+            change = replace(change, emptied=True, rewritten=change.unchanged)
+        found[pair.number] = change
+    return found
 
 
 def referring(session: Session, shape: Shape, pairs: Sequence[Pair]) -> list[Referring]:
@@ -205,7 +223,7 @@ def wake_triggers(session: Session, schema: str, triggers: Sequence[Trigger]) ->
 
 def change_rows(session: Session, pairs: Sequence[Pair], changes: Mapping[int, Change], deadline: Deadline) -> None:
     """Delete what must leave early, insert, update, delete the rest: four statements at the most."""
-    touched = [pair for pair in pairs if changes[pair.number].any]
+    touched = [pair for pair in pairs if changes[pair.number].any or changes[pair.number].emptied]
     keyed = [pair for pair in pairs if pair.table.key is not None]
     emptied = [pair for pair in touched if changes[pair.number].emptied]
     early = [p for p in keyed if session.value(f"SELECT EXISTS (SELECT FROM {p.differences} WHERE early) AS early")]
@@ -264,7 +282,8 @@ def positions(session: Session, schema: str) -> dict[str, Position]:
     if not increments:
         return {}
     union = " UNION ALL ".join(
-        render("SELECT {name} AS name, last_value, is_called FROM {q:I}", name=name, q=(schema, name)) for name in increments
+        render("SELECT {name} AS name, last_value, is_called FROM {q:I}", name=name, q=(schema, name))
+        for name in increments
     )
     return {
         str(row["name"]): Position(int(str(row["last_value"])), bool(row["is_called"]), increments[str(row["name"])])

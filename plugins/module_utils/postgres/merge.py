@@ -9,6 +9,7 @@ list of differences (key columns k1.., op, early). op is 'i' (insert), 'd' (dele
 All inserts are one statement, and so are all updates and all deletes: the checks of foreign keys run at the end
 of a statement, when every row is in place, so neither the order of tables nor circles among them matter.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -62,14 +63,14 @@ def checksum(relation: str, columns: Sequence[Column]) -> str:
     """SELECT of rows and hash, independent of order; columns include generated ones."""
     if not columns:
         return f"SELECT count(*) AS rows, '0' AS hash FROM {relation} AS t"
-    return f"SELECT count(*) AS rows, coalesce(sum({body(columns, 't')}::numeric), 0)::text AS hash FROM {relation} AS t"
+    return (
+        f"SELECT count(*) AS rows, coalesce(sum({body(columns, 't')}::numeric), 0)::text AS hash FROM {relation} AS t"
+    )
 
 
 def create_staged(pair: Pair) -> str:
     """An unlogged table for the copy: it holds only stored columns."""
-    return (
-        f"CREATE UNLOGGED TABLE {pair.staged} AS SELECT {column_list(pair.table.stored)} FROM {pair.target} WITH NO DATA"
-    )
+    return f"CREATE UNLOGGED TABLE {pair.staged} AS SELECT {column_list(pair.table.stored)} FROM {pair.target} WITH NO DATA"
 
 
 def copy_out(schema: str, table: Table) -> str:
@@ -138,21 +139,22 @@ def leave_early(pair: Pair) -> list[str]:
     names = ", ".join(f"t.{ident(column)} AS {name}" for column, name in zip(key.columns, _key_columns(key)))
     for unique in pair.table.uniques:
         if unique.exclusion or not all(unique.operators):
-            statements.append(f"UPDATE {pair.differences} SET early = true, op = CASE op WHEN 'u' THEN 'r' ELSE op END"
-                              " WHERE op IN ('u', 'd')")
+            statements.append(
+                f"UPDATE {pair.differences} SET early = true, op = CASE op WHEN 'u' THEN 'r' ELSE op END"
+                " WHERE op IN ('u', 'd')"
+            )
             continue
         values = ", ".join(f"{expression} AS u{place}" for place, expression in enumerate(unique.expressions, 1))
         where = f" WHERE {unique.predicate}" if unique.predicate else ""
         same = " AND ".join(
-            f"(l.u{place} {operator} s.u{place}" + (f" OR (l.u{place} IS NULL AND s.u{place} IS NULL))" if unique.nulls_equal else ")")
+            f"(l.u{place} {operator} s.u{place}"
+            + (f" OR (l.u{place} IS NULL AND s.u{place} IS NULL))" if unique.nulls_equal else ")")
             for place, operator in enumerate(unique.operators, 1)
         )
         other = " AND ".join(
             f"l.{name} {operator} s.{name}" for name, operator in zip(_key_columns(key), key.operators)
         )
-        held = " AND ".join(
-            f"d.{name} {operator} l.{name}" for name, operator in zip(_key_columns(key), key.operators)
-        )
+        held = " AND ".join(f"d.{name} {operator} l.{name}" for name, operator in zip(_key_columns(key), key.operators))
         statements.append(
             f"UPDATE {pair.differences} AS d SET early = true, op = CASE d.op WHEN 'u' THEN 'r' ELSE d.op END"
             f" FROM (SELECT {names}, {values} FROM {pair.live} AS t{where}) l,"
@@ -199,6 +201,18 @@ def follow(foreign: Foreign, child: Pair, parent: Pair) -> tuple[str, str]:
         f" FROM {leaving} AND NOT EXISTS (SELECT FROM {child.differences} AS d WHERE {_matches(child_key, 'c', 'd')})"
     )
     return known, added
+
+
+def refers_to_early(foreign: Foreign, child: Pair, parent: Pair) -> str:
+    """SELECT whether any row of a child without a key refers to a row that leaves early."""
+    refers = " AND ".join(
+        f"p.{ident(there)} {operator} c.{ident(here)}"
+        for here, there, operator in zip(foreign.columns, foreign.to_columns, foreign.operators)
+    )
+    return (
+        f"SELECT EXISTS (SELECT FROM {child.live} AS c, {parent.live} AS p, {parent.differences} AS e"
+        f" WHERE {refers} AND {_matches(_key_of(parent), 'p', 'e')} AND e.early) AS refers"
+    )
 
 
 def delete_early(pairs: Sequence[Pair], emptied: Sequence[Pair]) -> str:
@@ -305,5 +319,3 @@ def absent_parents(foreign: Foreign, pair: Pair) -> str:
 def lock_all(pairs: Sequence[Pair]) -> str:
     """One statement that keeps writers off every table, and readers not."""
     return "LOCK TABLE " + ", ".join(p.live for p in pairs) + " IN SHARE ROW EXCLUSIVE MODE"
-
-

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What in a database looks at one schema or hangs on it: views, publications, triggers, rules, large objects."""
+
 from __future__ import annotations
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.shape import Shape, Surroundings, Trigger
@@ -150,5 +151,7 @@ def referenced_large_objects(session: Session, sources: list[tuple[str, str]]) -
 def tables_of(shape: Shape) -> list[tuple[str, str]]:
     """(table SQL, column) of every large-object column of a shape."""
     return [
-        (f"{ident(shape.schema)}.{ident(table.name)}", column) for table in shape.tables for column in table.large_objects
+        (f"{ident(shape.schema)}.{ident(table.name)}", column)
+        for table in shape.tables
+        for column in table.large_objects
     ]

@@ -34,9 +34,19 @@ def archive_digest(target: Target, version: int, archive: str) -> dict[str, Entr
     return _digest(target, argv, {}, "pg_restore")
 
 
-def database_digest(target: Target, version: int, database: str, schemas: Sequence[str] = ()) -> dict[str, Entry]:
-    """The digest of a database's own dump, in the same words as the archive (quoted names, no subscriptions)."""
-    argv = [target.tool("pg_dump", version), "--no-password", "--no-subscriptions", "--quote-all-identifiers"]
+def database_digest(
+    target: Target, version: int, database: str, folder: str, schemas: Sequence[str] = ()
+) -> dict[str, Entry]:
+    """The digest of a database's own dump, made by way of an archive in folder, which is removed again.
+
+    pg_restore quotes names in its own way where pg_dump has a switch for it; so both scripts are pg_restore's.
+    """
+    archive = f"{folder}/restored.dump"
+    argv = [target.tool("pg_dump", version), "--format=custom", "--compress=0", f"--file={archive}"]
+    argv += ["--no-password", "--no-subscriptions", "--quote-all-identifiers"]
     argv += [f"--schema={ident(name)}" for name in schemas]
     with target.environment(database) as env:
-        return _digest(target, argv, env, "pg_dump")
+        done = target.transport.run(argv, env=env)
+    if done.code != 0:
+        raise failure("pg_dump", done.code, done.stderr.decode("utf-8", "replace"))
+    return archive_digest(target, version, archive)

@@ -15,7 +15,8 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.restore imp
     Volume,
     tied_extensions,
 )
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.swap import SequenceState, Sessions
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.sequences import SequenceState
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.swap import Sessions
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.sql import render
@@ -130,7 +131,8 @@ def read_sessions(session: Session, oids: Collection[int]) -> Sessions:
 def read_sequences(session: Session) -> dict[str, SequenceState]:
     """Every sequence of the session's database by its qualified, quoted name; those never read are left out."""
     listed = session.rows(
-        "SELECT n.nspname::text AS schema, c.relname::text AS name, q.seqincrement AS step FROM pg_sequence q"
+        "SELECT n.nspname::text AS schema, c.relname::text AS name, q.seqincrement AS step,"
+        " CASE WHEN q.seqincrement > 0 THEN q.seqmax ELSE q.seqmin END AS bound FROM pg_sequence q"
         " JOIN pg_class c ON c.oid = q.seqrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
         " WHERE c.relpersistence <> 't' ORDER BY 1, 2"
     )
@@ -138,16 +140,21 @@ def read_sequences(session: Session) -> dict[str, SequenceState]:
     for start in range(0, len(listed), 200):
         parts = [
             render(
-                "SELECT {name} AS name, last_value, is_called, {step} AS step FROM {sequence:I}",
+                "SELECT {name} AS name, last_value, is_called, {step} AS step, {bound} AS bound FROM {sequence:I}",
                 name=render("{parts:I}", parts=(str(r["schema"]), str(r["name"]))),
                 step=r["step"],
+                bound=r["bound"],
                 sequence=(str(r["schema"]), str(r["name"])),
             )
             for r in listed[start : start + 200]
         ]
         for row in session.rows("\nUNION ALL ".join(parts)):
             found[str(row["name"])] = SequenceState(
-                str(row["name"]), int(str(row["last_value"])), int(str(row["step"])), bool(row["is_called"])
+                str(row["name"]),
+                int(str(row["last_value"])),
+                int(str(row["step"])),
+                bool(row["is_called"]),
+                int(str(row["bound"])),
             )
     return found
 

@@ -5,6 +5,7 @@
 The session's search_path must be pg_catalog, so that every name in a text is qualified and texts of two databases
 can be compared.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One schema of a dump in a scratch database beside the live one: first its structure, then its rows."""
+
 from __future__ import annotations
 
 import contextlib
@@ -180,6 +181,12 @@ def load_rows(
     for sql in (_KEYS, _INDEXES):
         for row in scratch.rows(render(sql, schema=schema)):
             scratch.run(str(row["statement"]))
-    options = [f"--schema={schema}", "--exit-on-error", "--section=data", f"--jobs={jobs}", f"--use-list={dump}.entries"]
+    options = [
+        f"--schema={schema}",
+        "--exit-on-error",
+        "--section=data",
+        f"--jobs={jobs}",
+        f"--use-list={dump}.entries",
+    ]
     _restore(target, database, scratch.version, dump, options, tick)
     scratch.run("ANALYZE")

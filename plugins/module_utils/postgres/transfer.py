@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Bytes from one client tool into another: a table's rows or a definition, from database to database."""
+
 from __future__ import annotations
 
 import contextlib
@@ -98,6 +99,4 @@ def copy_definitions(target: Target, version: int, source: str, sink: str, schem
     argv += [f'--schema="{name.replace(chr(34), chr(34) * 2)}"' for name in schemas or ["saasops no such schema"]]
     psql = target.program("psql")
     with target.environment(source) as giving, target.environment(sink) as taking:
-        return _pump(
-            target.transport, (argv, giving), ([psql, *_PSQL, "-f", "-"], taking), ("pg_dump", "psql")
-        )
+        return _pump(target.transport, (argv, giving), ([psql, *_PSQL, "-f", "-"], taking), ("pg_dump", "psql"))
