@@ -30,7 +30,7 @@ for place in (COLLECTIONS, ROOT / "tools"):
 
 from comparison_faults import STRANGER, admit_only_the_application, cutting_programs, flip_a_bit  # noqa: E402
 from comparison_look import Sight, look, siblings  # noqa: E402
-from comparison_run import Said, UnusableError, run  # noqa: E402
+from ansible_run import Said, UnusableError, run  # noqa: E402
 
 if TYPE_CHECKING:
     from ansible_collections.saasops.runbook.tests.lab.postgres import Server
@@ -106,7 +106,7 @@ class _Bench:
 def compare(server: Server, work: Path) -> list[Row]:
     """Run every case on databases of its own, which are dropped again; logs and stores stay in work (a new folder).
 
-    Raises comparison_run.UnusableError when ansible-playbook itself does not work.
+    Raises ansible_run.UnusableError when ansible-playbook itself does not work.
     """
     work.mkdir(parents=True)
     environment = {"ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS), "PGPASSFILE": str(server.passfile)}

@@ -149,7 +149,11 @@ class Demo:
         self.expect("the shared table is as it was", self.ask('SELECT count(*) FROM public.tenants'), others)
 
     def drill(self) -> None:
-        said = self.verb("restore_drill")
+        from ansible_collections.saasops.runbook.tests.lab.traffic import Writer
+
+        # somebody goes on committing, so that there is something to lose
+        with Writer(self.server.dsn("demo"), pause=0.05):
+            said = self.verb("restore_drill")
         line = next((item for item in said.splitlines() if "Drill passed" in item), "")
         if not line:
             raise Failure("The drill did not say that it passed.")

@@ -9,7 +9,8 @@ module: pg_verify
 short_description: Prove that a backup set is whole, or that a restored database is what the set says
 version_added: 0.1.0
 description:
-  - Without O(restored), reads every byte of one or all sets and compares it with the manifest. Nothing is changed.
+  - Without O(restored), reads every byte of one or all sets and compares it with the manifest. A set that is
+    damaged gets a record C(proof-*.json) that takes its earlier proofs back; nothing else is changed.
   - With O(restored), a drill. The script that C(pg_restore) makes of the set is compared with the one that
     C(pg_dump) makes of the restored database. That covers definitions, owners, grants, comments, sequences, large
     objects and every value of every row, and shares no code with the fingerprint of M(saasops.runbook.pg_backup).

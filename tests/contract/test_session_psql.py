@@ -28,7 +28,7 @@ SENTINEL = Path("/tmp/saasops-psql-ran-this")
 # pieces whose every order is tried: quotes of all kinds, comments, commands and variables of psql
 PIECES = [
     "'", "''", '"', "E'", "e'", "U&'", "N'", "B'", "X'", "$$", "$a$", "$1", "1e", "1.", "\\", "\\\\", "\\'", ";", "\\;", "\\:",
-    ":", "::", ":'USER'", ":USER", ":{?USER}", "--", "/*", "*/", "(", ")", "[", "]", "\n", "\r", "\v", " ", ",", "a", "e", "é", "_$",
+    ":", "::", ":'USER'", ":USER", ":{?USER}", "--", "/*", "*/", "(", ")", "[", "]", "\n", "\r", " ", ",", "a", "e", "é", "_$",
     "SELECT ", " 1 ", " AS ", "|| ", f"\\! touch {SENTINEL}\n", "\\q\n", "\\echo x\n", "\\gexec\n", "\\g\n", "\\.\n", "\\c nowhere\n", "\ufeff",
 ]  # fmt: skip
 
@@ -74,6 +74,9 @@ def _live(place: Place) -> Session:
 @example(pieces=["E'a'", "\n", "'", "b\\'", "c ", f"\\! touch {SENTINEL}\n"])
 @example(pieces=["E'a'", "\r\v", "'", "b\\'", "c ", f"\\! touch {SENTINEL}\n"])
 @example(pieces=["'\\", "'", f"\\! touch {SENTINEL}\n"])
+@example(pieces=["1e--", "'", "\n", f"\\! touch {SENTINEL}\n"])
+@example(pieces=[".5e3", "$a$", f"\\! touch {SENTINEL}\n", "$a$"])
+@example(pieces=["$1", "\ufeff", "$a$", f"\\! touch {SENTINEL}\n", "$a$"])
 def test_any_text_has_the_same_outcome_as_with_libpq_and_runs_nothing(
     pairs: list[tuple[Place, Place]], pieces: list[str]
 ) -> None:

@@ -138,7 +138,6 @@ def test_a_killed_playbook_run_is_cleared_by_the_next(
             "saasops_database": live,
             "saasops_connection": connection(server, client_bin=str(tools)),
             "saasops_store": {"path": str(store)},
-            "saasops_acknowledge": ["staging_on_pgdata"],
             "saasops_staging": str(staging),
         },
     )
@@ -167,7 +166,6 @@ def test_a_module_that_outlives_ansible_ends_its_work_and_the_next_run_finds_it_
             "saasops_database": live,
             "saasops_connection": connection(server),
             "saasops_store": {"path": str(store)},
-            "saasops_acknowledge": ["staging_on_pgdata"],
             "saasops_staging": str(staging),
         },
     )

@@ -158,6 +158,17 @@ def test_a_lost_answer_does_not_turn_our_own_object_into_another_writers(
     assert content(store, "a") == bytes(length)
 
 
+def test_an_upload_whose_completion_was_done_and_forgotten_is_ours(make: Make, proxy: HttpProxy) -> None:
+    """As at AWS: the answer is lost, and the second request is told that there is no such upload."""
+    proxy.rules = [
+        Rule("lose", "POST", "uploadId=", times=1),
+        Rule("status", "POST", "uploadId=", status=404, code="NoSuchUpload", times=1),
+    ]
+    make(proxy.port).put("a", pieces(bytes(20 * MIB)))
+    assert [rule.hits for rule in proxy.rules] == [1, 1]
+    assert content(make(), "a") == bytes(20 * MIB)
+
+
 @pytest.mark.parametrize("length", [1000, 20 * MIB])
 def test_a_bit_turned_on_the_way_in_is_noticed_by_the_server_and_sent_again(
     make: Make, proxy: HttpProxy, length: int

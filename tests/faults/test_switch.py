@@ -69,12 +69,11 @@ def stuck(server: Server, database: str) -> Iterator[None]:
 
 
 def renaming(server: Server) -> bool:
-    return (
-        server.psql(
-            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'ALTER DATABASE % RENAME %' AND state = 'active' AND pid <> pg_backend_pid()"
-        )
-        != "0"
+    active = server.psql(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE query LIKE 'ALTER DATABASE % RENAME %' AND state = 'active' AND pid <> pg_backend_pid()"
     )
+    return active != "0"
 
 
 def open_and_whole(server: Server, database: str, before: str) -> None:

@@ -24,7 +24,7 @@ from ansible_collections.saasops.runbook.tests.lab.playbooks import COLLECTIONS
 from ansible_collections.saasops.runbook.tests.lab.postgres import Server
 
 MODULES = "ansible_collections.saasops.runbook.plugins.modules"
-RESTORE: Mapping[str, object] = {"set": "latest", "staging": "/var/tmp", "acknowledge": ["staging_on_pgdata"]}
+RESTORE: Mapping[str, object] = {"set": "latest", "staging": "/var/tmp"}
 
 
 def restore(
@@ -36,7 +36,7 @@ def restore(
     lines: list[str] | None = None,
     **changes: object,
 ) -> Result:
-    """pg_restore of a set in a folder; the staging folder may lie on the server's volume."""
+    """pg_restore of a set in a folder."""
     return execute_restore.execute(parameters(server, store, database, {**RESTORE, **changes}), context(check, lines))
 
 

@@ -309,7 +309,6 @@ def test_the_playbooks_restore_switch_undo_and_finish(server: Server, live: str,
             "saasops_database": live,
             "saasops_connection": connection(server),
             "saasops_store": {"path": str(store)},
-            "saasops_acknowledge": ["staging_on_pgdata"],
             "saasops_system": "test",
         },
     )

@@ -34,6 +34,10 @@ from ansible_collections.saasops.runbook.plugins.module_utils.store.open import 
 from ansible_collections.saasops.runbook.plugins.module_utils.store.pack import read_packs, verify_packs
 
 
+# what says that the set itself is bad; a store that cannot be reached says nothing about it
+DISPROVED = ("object_damaged", "object_missing", "set_incomplete", "manifest_damaged")
+
+
 @dataclass(frozen=True)
 class Trial:
     """A restored database that is held against its set."""
@@ -46,6 +50,14 @@ class Trial:
     restored: str
     staging: str
     version: int
+
+
+def _disprove(store: Store, set_id: str, error: OpsError, now: float) -> None:
+    """Take earlier proofs back, so that no other set is deleted on the strength of this one."""
+    body: dict[str, Json] = {"level": "failed", "at": iso(now), "code": error.code, "cause": error.cause}
+    # a store that cannot be written to must not hide the finding itself
+    with contextlib.suppress(OpsError):
+        sets.write_json(store, f"{sets.folder(set_id)}proof-{os.urandom(4).hex()}.json", body)
 
 
 def _verify_objects(store: Store, system: str, names: Sequence[str], context: Context) -> dict[str, Json]:
@@ -61,6 +73,8 @@ def _verify_objects(store: Store, system: str, names: Sequence[str], context: Co
             )
         except OpsError as error:
             damaged[name] = {"code": error.code, "cause": error.cause}
+            if error.code in DISPROVED and not context.check_mode:
+                _disprove(store, name, error, context.now)
             continue
         total += manifest.stored_bytes
         whole.append(name)

@@ -91,7 +91,7 @@ def _junk(number: str, then: str) -> bool:
 
     They differ on 1e'x' (an escape literal or not), 1e3$x$ (dollar quotes or not) and 1e--x (a comment or not).
     """
-    if not any(character.isalpha() or character == "_" for character in number):
+    if not number.strip("$.0123456789"):
         return False
     return then[:1] in ("'", "$") or (number[-1] in "eE" and then[:1] in ("+", "-") and not then[1:].isdigit())
 

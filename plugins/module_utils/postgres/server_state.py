@@ -94,8 +94,13 @@ def read_blockers(session: Session, database: str, installed: Collection[str]) -
         for row in session.rows(render(_BLOCKERS, name=database))
     ]
     wanted = [setting for setting in TIED_EXTENSIONS.values() if setting]
-    rows = session.rows(render("SELECT name, setting FROM pg_settings WHERE name = ANY ({names})", names=wanted))
-    settings = {str(row["name"]): str(row["setting"]) for row in rows}
+    rows = session.rows(
+        render(
+            "SELECT name, coalesce(current_setting(name, true), '') AS setting FROM unnest({names}) AS name",
+            names=wanted,
+        )
+    )
+    settings = {str(row["name"]): str(row["setting"]) for row in rows if row["setting"]}
     return found + tied_extensions(database, installed, settings)
 
 

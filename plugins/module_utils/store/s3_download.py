@@ -60,7 +60,7 @@ class Download:
 
     def _read(self) -> bytes:
         chunk: bytes = self._answer["Body"].read(min(CHUNK, self._length - self._delivered))
-        if not chunk:
+        if not chunk:  # urllib3 before 2.0 does not raise by itself
             raise _EndedEarlyError
         self._delivered += len(chunk)
         return chunk
