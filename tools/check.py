@@ -164,7 +164,9 @@ def target_module_utils(environment: environments.Environment) -> list[str]:
     newest = environments.ensure(environments.ENVIRONMENTS["core-newest"]).parents[1]
     package = CACHE / "payload" / "ansible"
     package.mkdir(parents=True, exist_ok=True)
-    for name in ("__init__.py", "release.py", "module_utils"):
+    (package / "__init__.py").unlink(missing_ok=True)
+    (package / "__init__.py").write_text("from ansible.release import __author__, __version__\n", encoding="utf-8")
+    for name in ("release.py", "module_utils"):
         link = package / name
         link.unlink(missing_ok=True)
         link.symlink_to(next(newest.glob(f"lib/python*/site-packages/ansible/{name}")))

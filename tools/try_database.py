@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -149,7 +150,24 @@ def _inventory(system: str, database: str, connection: Mapping[str, object], sto
     return text.replace(line, line + own)
 
 
-def _next(text: str, system: str, had_password: bool) -> None:
+def _stops(answers: tuple[Said, Said], database: str) -> list[str]:
+    """Codes of what stops a backup."""
+    backup, look = answers
+    found = look.results.get("saasops.runbook.pg_discover_info", {}).get("databases")
+    codes = [] if backup.ok else [backup.code or "failed"]
+    for entry in found if isinstance(found, list) else []:
+        if entry["name"] == database:
+            codes += [item["code"] for item in entry["attention"] if item["stops"] == "backup"]
+    return list(dict.fromkeys(codes))
+
+
+def _command(program: Path) -> str:
+    """A program as one types it: from here when it is below, otherwise from the root on."""
+    shown = os.path.relpath(program)
+    return shlex.quote(str(program) if shown.startswith("..") else shown)
+
+
+def _next(text: str, system: str, had_password: bool, stops: Sequence[str]) -> None:
     from ansible_collections.saasops.runbook.plugins.module_utils.domain.draft import host_name
 
     _title("The next command")
@@ -157,13 +175,18 @@ def _next(text: str, system: str, had_password: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{host_name(system, [])}.yml"
     path.write_text(text, encoding="utf-8")
-    shown = os.path.relpath(path)
+    shown = _command(path)
+    if stops:
+        _say(f"First mend what stops a backup: {', '.join(stops)}. Then go on.")
     _say(f"This inventory is in {shown}; copy it to where you keep such things.")
     print("\n" + textwrap.indent(text.rstrip(), "    ") + "\n", flush=True)
     if had_password:
         _say("The password is not in it: put it into ~/.pgpass, or see docs/passwords.md for four other ways.")
-    program = os.path.relpath(Path(sys.executable).with_name("ansible-playbook"))
-    print(f"    ANSIBLE_COLLECTIONS_PATH={COLLECTIONS} {program} saasops.runbook.backup -i {shown}", flush=True)
+    program = _command(Path(sys.executable).with_name("ansible-playbook"))
+    print(
+        f"    ANSIBLE_COLLECTIONS_PATH={shlex.quote(str(COLLECTIONS))} {program} saasops.runbook.backup -i {shown}",
+        flush=True,
+    )
 
 
 def _look(dsn: str, store_text: str, system: str, folder: Path) -> int:
@@ -207,7 +230,12 @@ def _look(dsn: str, store_text: str, system: str, folder: Path) -> int:
     _backup(answers[0])
     _recovery_point(answers[1])
     _attention(answers[2], found.database, notes)
-    _next(_inventory(system, found.database, connection, store), system, found.had_password)
+    _next(
+        _inventory(system, found.database, connection, store),
+        system,
+        found.had_password,
+        _stops((answers[0], answers[2]), found.database),
+    )
     print(f"\n{time.monotonic() - began:.0f} s; nothing was written to the server", flush=True)
     return 0
 

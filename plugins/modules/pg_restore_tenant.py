@@ -60,17 +60,18 @@ options:
     type: int
     default: 0
   lock_wait:
-    description: How long one attempt waits for the locks on the tenant's tables.
-    type: str
-    default: 2s
+    description: Seconds that one attempt waits for the locks on the tenant's tables.
+    type: float
+    default: 2
   lock_attempts:
     description: How often the locks are tried before the verb gives up and names who holds them.
     type: int
     default: 10
   time_limit:
-    description: How long the transaction may take, and so the tenant's own writers may wait; beyond it, it is rolled back.
-    type: str
-    default: 10m
+    description:
+      - Seconds that the transaction may take, and so the tenant's own writers may wait. Beyond it, it is rolled back.
+    type: float
+    default: 600
   progress_file:
     description: Internal; a file that receives one line every few seconds.
     type: path
@@ -220,9 +221,9 @@ SPEC = {
     "set": {"type": "str", "default": "latest"},
     "staging": {"type": "path", "default": "/var/tmp"},
     "jobs": {"type": "int", "default": 0},
-    "lock_wait": {"type": "str", "default": "2s"},
+    "lock_wait": {"type": "float", "default": 2},
     "lock_attempts": {"type": "int", "default": 10},
-    "time_limit": {"type": "str", "default": "10m"},
+    "time_limit": {"type": "float", "default": 600},
     "progress_file": {"type": "path"},
     **CONNECTION_SPEC,
     **STORE_SPEC,

@@ -31,6 +31,18 @@ PIECES = [
     ":", "::", ":'USER'", ":USER", ":{?USER}", "--", "/*", "*/", "(", ")", "[", "]", "\n", "\r", " ", ",", "a", "e", "é", "_$",
     "SELECT ", " 1 ", " AS ", "|| ", f"\\! touch {SENTINEL}\n", "\\q\n", "\\echo x\n", "\\gexec\n", "\\g\n", "\\.\n", "\\c nowhere\n", "\ufeff",
 ]  # fmt: skip
+WRAPS = [
+    ("'", "'"), ("E'", "'"), ("e'", "'"), ("U&'", "'"), ("N'", "'"), ("B'", "'"), ('"', '"'), ('U&"', '"'), ("$$", "$$"),
+    ("$a$", "$a$"), ("/*", "*/"), ("--", "\n"), ("(", ")"), ("1e--", "\n"), ("1E'", "'"), ("a1e'", "'"), ("$1$a$", "$a$"),
+]  # fmt: skip
+LEAVES = [" || ", " AS x ", "::text", ":=", "a[1:2]", ".5e3", "\n--c\n"]
+SOUP = st.recursive(
+    st.sampled_from([*PIECES, *LEAVES]),
+    lambda inner: st.tuples(st.sampled_from(WRAPS), st.lists(inner, max_size=4)).map(
+        lambda made: made[0][0] + "".join(made[1]) + made[0][1]
+    ),
+    max_leaves=12,
+)
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +80,8 @@ def _live(place: Place) -> Session:
     return place.opened[0]
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
-@given(pieces=st.lists(st.sampled_from(PIECES), max_size=12))
+@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
+@given(pieces=st.lists(SOUP, max_size=8))
 @example(pieces=["E'", "\\'", "a"])
 @example(pieces=["E'a'", "\n", "'", "b\\'", "c ", f"\\! touch {SENTINEL}\n"])
 @example(pieces=["E'a'", "\r\v", "'", "b\\'", "c ", f"\\! touch {SENTINEL}\n"])

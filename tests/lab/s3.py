@@ -63,12 +63,19 @@ class Server:
         command += [f"-filer.localSocket={self.folder / 'filer.sock'}", "-master.telemetry=false"]
         # a lone master need not wait ten seconds for a vote when it starts again
         command += ["-master.electionTimeout=500ms"]
-        # small volumes that are made as they are needed, or every bucket would take several at once
+        # one small volume at a time and bucket: by itself a bucket takes seven, and fifty buckets take all there are
         command += ["-volume.max=0", "-master.volumeSizeLimitMB=256", "-volume.minFreeSpace=100MiB"]
+        environment = {**os.environ, "WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}
         command += [f"-{name}={number}" for name, number in self.ports.items()]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, start_new_session=True
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                start_new_session=True,
             )
         scratch.record(self.folder, self._process.pid)
         deadline = time.monotonic() + timeout

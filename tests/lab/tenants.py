@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.module import Resu
 from ansible_collections.saasops.runbook.tests.lab.acts import context, parameters
 from ansible_collections.saasops.runbook.tests.lab.postgres import Server
 
+DEFAULTS: Mapping[str, object] = {"set": "latest"}
 SQL = Path(__file__).parent / "demo_sql"
 
 
@@ -27,7 +29,8 @@ def restore_tenant(
 ) -> Result:
     """pg_restore_tenant in this process."""
     return execute_tenant.execute(
-        parameters(server, store, database, {"tenant": tenant, "set": "latest", **changes}), context(check, lines)
+        parameters(server, store, database, {**DEFAULTS, "staging": str(store.parent), "tenant": tenant, **changes}),
+        context(check, lines),
     )
 
 
@@ -41,35 +44,26 @@ def change_hard(server: Server, database: str) -> None:
     server.psql((SQL / "hard_changes.sql").read_text(encoding="utf-8"), database)
 
 
+_ROWS = """
+SELECT c.relname,
+       format('SELECT coalesce(string_agg(t::text, chr(10) ORDER BY t::text), %L) FROM ONLY %I.%I t', '', n.nspname, c.relname)
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname = {schema} AND c.relkind IN ('r', 'm') AND c.relispopulated ORDER BY 1
+"""
+
+
 def rows_of(server: Server, database: str, schema: str) -> dict[str, str]:
-    """Every table and materialized view of a schema: its rows as text, in order, as psql shows them."""
-    names = server.psql(
-        "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-        f" WHERE n.nspname = {_literal(schema)} AND c.relkind IN ('r', 'm') AND c.relispopulated ORDER BY 1",
-        database,
-    )
-    # a name may hold a line break, so each is asked for by its number
-    return {
-        str(number): server.psql(
-            "SELECT format('SET row_security = off; SELECT t.*::text FROM ONLY %I.%I t ORDER BY 1', n.nspname, c.relname)"
-            " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-            f" WHERE n.nspname = {_literal(schema)} AND c.relkind IN ('r', 'm') AND c.relispopulated"
-            f" ORDER BY c.relname OFFSET {number} LIMIT 1 \\gexec",
-            database,
-        )
-        for number in range(int(server.psql(f"SELECT count(*) FROM ({_count(schema)}) x", database)) if names else 0)
-    }
-
-
-def _count(schema: str) -> str:
-    return (
-        "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-        f" WHERE n.nspname = {_literal(schema)} AND c.relkind IN ('r', 'm') AND c.relispopulated"
-    )
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+    """Every table and materialized view of a schema and its rows as text, asked for without the code under test."""
+    with contextlib.closing(server.connect(database)) as connection, connection.cursor() as cursor:
+        cursor.execute("SET row_security = off")
+        cursor.execute(_ROWS.replace("{schema}", "$quoted$" + schema + "$quoted$"))
+        found = {}
+        for name, statement in cursor.fetchall():
+            cursor.execute(statement)
+            row = cursor.fetchone()
+            assert row is not None
+            found[str(name)] = str(row[0])
+        return found
 
 
 def changes_of(result: Result) -> dict[str, tuple[int, int, int, int]]:
@@ -86,7 +80,7 @@ def undo_of(result: Result) -> Mapping[str, str]:
     return found
 
 
-def leftovers(server: Server, database: str) -> list[str]:
+def leftovers(server: Server, database: str, store: Path) -> list[str]:
     """What a restore of a tenant makes and must remove: databases, schemas, sessions, folders."""
     found = server.psql(
         "SELECT datname FROM pg_database WHERE datname LIKE 'saasops_tenant%'"
@@ -94,4 +88,4 @@ def leftovers(server: Server, database: str) -> list[str]:
         " UNION ALL SELECT application_name FROM pg_stat_activity WHERE application_name LIKE 'saasops-%'",
         database,
     ).split()
-    return found + [str(path) for path in Path("/var/tmp").glob("saasops-tenant-*")]
+    return found + [str(path) for path in store.parent.glob("saasops-tenant-*")]

@@ -61,7 +61,7 @@ DAMAGE = {
     "grant": "REVOKE SELECT ON public.tenants FROM demo_readonly",
     "sequence": "SELECT setval('public.invoice_number_seq', 1000, false)",
     "trigger": 'ALTER TABLE org_acme."Order" DISABLE TRIGGER USER',
-    "value": 'UPDATE org_acme."Activity" SET id = id || \'x\' WHERE id = (SELECT min(id) FROM org_acme."Activity")',
+    "value": 'UPDATE org_acme."Order" SET amount = amount + 1 WHERE id = (SELECT min(id) FROM org_acme."Order")',
     "row": 'DELETE FROM org_acme."Activity" WHERE id = (SELECT max(id) FROM org_acme."Activity")',
     "large-object": "SELECT lowrite(lo_open((SELECT min(oid) FROM pg_largeobject_metadata), 131072), 'x')",
     "comment": "COMMENT ON TABLE public.tenants IS 'another'",

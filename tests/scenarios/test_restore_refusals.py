@@ -24,6 +24,7 @@ from ansible_collections.saasops.runbook.tests.lab.restores import (
     record,
     restore,
     swap,
+    until,
 )
 
 ONE = pytest.mark.parametrize("server", [18], indirect=True)
@@ -79,11 +80,13 @@ def subscription(server: Server, live: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def scheduler(server: Server, live: str) -> Iterator[str]:
-    server.psql(f"ALTER SYSTEM SET cron.database_name = '{live}'")
-    server.psql("SELECT pg_reload_conf()")
+    server.configure({"cron.database_name": live})
+    server.reload()
+    until(lambda: server.psql("SELECT current_setting('cron.database_name', true)") == live)
     yield "tied_extensions"
-    server.psql("ALTER SYSTEM RESET cron.database_name")
-    server.psql("SELECT pg_reload_conf()")
+    server.configure({"cron.database_name": "elsewhere"})
+    server.reload()
+    until(lambda: server.psql("SELECT current_setting('cron.database_name', true)") == "elsewhere")
 
 
 @pytest.mark.parametrize("planted", [prepared, slot, subscription, scheduler])
@@ -267,9 +270,9 @@ def test_names_of_every_kind_go_there_and_back(server: Server, store: Path, name
 
 @ONE
 def test_the_maintenance_database_cannot_be_switched(server: Server, store: Path) -> None:
+    take_backup(server, store, "postgres")
+    restore(server, store, "postgres")
     with pytest.raises(OpsError) as refused:
-        take_backup(server, store, "postgres")
-        restore(server, store, "postgres")
         swap(server, store, "postgres", "switched")
     assert refused.value.code == "maintenance_database"
     drop_family(server, "postgres_restore")
@@ -297,7 +300,7 @@ def cramped(tmp_path: Path) -> Iterator[tuple[Server, Path]]:
         create(own, "demo", parameters=Parameters(4))
         take_backup(own, store, "demo")
         own.psql("INSERT INTO marker (writer) VALUES ('later')", "demo")
-        disk.fill(point, leave=60_000_000)
+        disk.fill(point, leave=42_000_000)
         yield own, store
 
 

@@ -134,7 +134,7 @@ def _unreadable(server: ServerSight, database: DatabaseSight) -> Iterable[Findin
     if database.unreadable:
         yield Finding(
             "unreadable_tables",
-            f"The role {server.role} may not read {_count(len(database.unreadable), 'table or sequence')}"
+            f"The role {server.role} may not read {_count(len(database.unreadable), 'relation')}"
             f" ({shown(database.unreadable)}).",
             f"GRANT pg_read_all_data TO {server.role}, or log in as a superuser.",
             "backup",

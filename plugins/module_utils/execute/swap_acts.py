@@ -55,6 +55,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.swap impo
     Swapped,
     exchange,
     open_database,
+    renames_for,
     rows_written,
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.store import sets
@@ -118,8 +119,8 @@ def _hand_on(job: SwapJob, scene: Scene) -> dict[str, SequenceState]:
 
 
 def _renames(scene: Scene, aside: str) -> list[Rename]:
-    renames = [Rename(scene.live_oid, scene.database, aside)] if scene.live_oid is not None else []
-    return [*renames, Rename(scene.other_oid or 0, scene.other_name, scene.database)]
+    live = (scene.live_oid, scene.database) if scene.live_oid is not None else None
+    return renames_for(live, (scene.other_oid or 0, scene.other_name), scene.database, aside)
 
 
 def _after_exchange(

@@ -12,7 +12,6 @@ from typing import cast
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain import tenant as decide
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.backup import Part
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.durations import parse_duration
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json, iso
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Plan, describe
@@ -243,21 +242,25 @@ def _forget(run: Run, guard: Session, session: Session) -> None:
 def execute(params: dict[str, object], context: Context) -> Result:
     """The module pg_restore_tenant."""
     system, database, tenant = (str(params[name]) for name in ("system", "database", "tenant"))
-    mark = mark_of("tenant", system, database)
-    target = Target.from_params(cast("dict[str, object]", params["connection"]), mark)
+    target = Target.from_params(cast("dict[str, object]", params["connection"]), "saasops-tenant")
     store = open_store(cast("dict[str, object]", params["store"]))
     store.check(write=not context.check_mode)
     with contextlib.ExitStack() as stack:
+        reader = target.session(database)
+        stack.callback(reader.close)
+        with contextlib.closing(target.session(database)) as other:
+            refuse_pooler(reader, other)
+        facts = read_facts(reader)
+        # two servers may have databases of one name, and their client tools may run on one host
+        port = reader.value("SELECT current_setting('port') AS port")
+        mark = mark_of("tenant", f"{system} {facts.system_identifier} {port}", database)
+        target = target.named(mark)
 
         def connect(name: str | None = None) -> Session:
             session = target.session(name)
             stack.callback(session.close)
             return session
 
-        reader = connect(database)
-        with contextlib.closing(target.session(database)) as other:
-            refuse_pooler(reader, other)
-        facts = read_facts(reader)
         for tool in ("pg_dump", "pg_restore"):
             target.tool(tool, facts.version)
         reader.run(QUALIFIED)
@@ -274,9 +277,9 @@ def execute(params: dict[str, object], context: Context) -> Result:
             jobs=int(str(params.get("jobs") or 0)) or default_jobs(),
             staging=str(params.get("staging") or STAGING).rstrip("/"),
             bounds=tenant_merge.Bounds(
-                parse_duration(str(params.get("lock_wait") or "2s"), "lock_wait"),
+                float(str(params.get("lock_wait") or 2)),
                 int(str(params.get("lock_attempts") or 10)),
-                parse_duration(str(params.get("time_limit") or "10m"), "time_limit"),
+                float(str(params.get("time_limit") or 600)),
             ),
             mark=mark,
             connect=connect,

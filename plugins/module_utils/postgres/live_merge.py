@@ -81,7 +81,10 @@ def blockers(session: Session, schema: str) -> list[Row]:
             " coalesce(p.gid, '') AS gid"
             " FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace"
             " LEFT JOIN pg_stat_activity a ON a.pid = l.pid"
-            " LEFT JOIN pg_prepared_xacts p ON l.virtualtransaction = '-1/' || p.transaction::text"
+            # a prepared transaction has no process; its lock on its own number leads to it
+            " LEFT JOIN LATERAL (SELECT x.gid, x.prepared FROM pg_locks t"
+            "   JOIN pg_prepared_xacts x ON x.transaction = t.transactionid WHERE t.locktype = 'transactionid'"
+            "   AND t.granted AND t.pid IS NULL AND t.virtualtransaction = l.virtualtransaction) p ON l.pid IS NULL"
             " WHERE l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND l.granted"
             " AND n.nspname::text = {schema} AND l.pid IS DISTINCT FROM pg_backend_pid()"
             " AND l.mode NOT IN ('AccessShareLock', 'RowShareLock') ORDER BY 5 DESC",

@@ -24,7 +24,7 @@ ATTEMPTS = 4
 # how long clients wait in vain when an attempt does not succeed, in seconds
 ATTEMPT_SECONDS = 2.0
 PAUSE_SECONDS = 1.0
-TERMINATE_EVERY = 0.02
+TERMINATE_EVERY = 0.005
 # busy, cancelled by our own limit, lock not available: worth another attempt
 RETRIED = ("55006", "57014", "55P03")
 
@@ -45,6 +45,21 @@ class Swapped:
     attempts: int
     ended: int
     seconds: float
+
+
+def renames_for(live: tuple[int, str] | None, other: tuple[int, str], database: str, aside: str) -> list[Rename]:
+    """The renames that give `other` (oid, name) the name of `live`, which becomes `aside`.
+
+    The other one is moved to a passing name first: whatever keeps it busy is waited for while clients still work.
+    """
+    if live is None:
+        return [Rename(other[0], other[1], database)]
+    passing = f"saasops_passing_{other[0]}"
+    return [
+        Rename(other[0], other[1], passing),
+        Rename(live[0], live[1], aside),
+        Rename(other[0], passing, database),
+    ]
 
 
 def end_sessions(session: Session, oids: Collection[int], own: Collection[int]) -> int:
@@ -69,10 +84,21 @@ def end_sessions(session: Session, oids: Collection[int], own: Collection[int]) 
 
 
 class _Terminator:
-    """Ends sessions every few milliseconds until it is told to stop."""
+    """Ends, every few milliseconds, the sessions of each database that the mover has locked against newcomers.
 
-    def __init__(self, session: Session, oids: Collection[int], own: Collection[int]) -> None:
-        self._session, self._oids, self._own = session, oids, own
+    Not before: a client that is ended while the door is open comes straight back in.
+    """
+
+    def __init__(self, session: Session, mover: int) -> None:
+        self._session = session
+        self._sql = render(
+            "SELECT count(*) FROM (SELECT pg_terminate_backend(a.pid) AS ended FROM pg_stat_activity a JOIN pg_locks l"
+            " ON l.pid = {mover} AND l.locktype = 'object' AND l.classid = 'pg_database'::regclass"
+            " AND l.objid = a.datid AND l.mode = 'AccessExclusiveLock' AND l.granted"
+            " WHERE a.pid <> {mover} AND a.pid <> pg_backend_pid() AND a.backend_type <> 'autovacuum worker'"
+            ") AS signalled WHERE ended",
+            mover=mover,
+        )
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.ended = 0
@@ -80,9 +106,8 @@ class _Terminator:
 
     def _run(self) -> None:
         try:
-            while not self._stop.is_set():
-                self.ended += end_sessions(self._session, self._oids, self._own)
-                self._stop.wait(TERMINATE_EVERY)
+            while not self._stop.wait(TERMINATE_EVERY):
+                self.ended += int(str(self._session.value(self._sql)))
         except OpsError as error:
             self.error = error
 
@@ -101,7 +126,7 @@ def exchange(
     after: Sequence[str] = (),
     before_commit: Callable[[Session], None] = lambda session: None,
 ) -> Swapped:
-    """Carry all renames out in one transaction, in the order given.
+    """Carry all renames out in one transaction, in the order given; a database may be renamed more than once.
 
     after: further statements of the same transaction. before_commit(session) may raise to roll everything back;
     nobody is connected to the databases at that moment, and nobody can.
@@ -115,7 +140,7 @@ def exchange(
         stack.callback(second.close)
         for attempt in range(1, ATTEMPTS + 1):
             started = time.monotonic()
-            terminator = _Terminator(second, oids, [mover.pid, second.pid])
+            terminator = _Terminator(second, mover.pid)
             try:
                 with terminator:
                     _attempt(mover, renames, after, before_commit)
@@ -148,11 +173,11 @@ def _attempt(
         mover.run(f"ALTER DATABASE {ident(item.old)} RENAME TO {ident(item.new)}")
     for statement in after:
         mover.run(statement)
-    for item in renames:
-        if database_oid(mover, item.new) != item.oid:
+    for oid, name in {item.oid: item.new for item in renames}.items():
+        if database_oid(mover, name) != oid:
             raise OpsError(
                 "database_changed",
-                f"The database {item.old!r} was replaced by another one meanwhile.",
+                f"The database that was to become {name!r} was replaced by another one meanwhile.",
                 "Nothing was changed; look at the databases with psql -l and run the verb again.",
             )
     before_commit(mover)

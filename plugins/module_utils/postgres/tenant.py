@@ -135,8 +135,9 @@ def build_structure(
     """
     live, database, schema = names
     version = scratch.version
-    said = copy_definitions(target, version, live, database, surroundings)
+    # first, because an extension may live in it
     scratch.run(f"CREATE SCHEMA IF NOT EXISTS {ident(schema)}")
+    said = copy_definitions(target, version, live, database, surroundings)
     listing = data_relevant(entries(target, version, dump, schema))
     path = f"{dump}.entries"
     target.transport.write_file(path, [listing.encode("utf-8", "surrogateescape")])

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.dump import CHUNK, failure
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.sql import ident
 from ansible_collections.saasops.runbook.plugins.module_utils.transport.base import Transport
 
 # how pg_dump itself sets a session up, so that values keep every digit on the way; names are all qualified
@@ -95,8 +96,8 @@ def copy_definitions(target: Target, version: int, source: str, sink: str, schem
         "--no-publications", "--no-subscriptions", "--no-security-labels", "--no-tablespaces", "--no-password",
         "--quote-all-identifiers", "--lock-wait-timeout=30s", "--extension=*",
     ]  # fmt: skip
-    # a name that nobody has: without a schema's name everything would be copied
-    argv += [f'--schema="{name.replace(chr(34), chr(34) * 2)}"' for name in schemas or ["saasops no such schema"]]
+    # a pattern in double quotes is a name; without any name all but the extensions is kept out
+    argv += [f"--schema={ident(name)}" for name in schemas] or ["--exclude-schema=*"]
     psql = target.program("psql")
     with target.environment(source) as giving, target.environment(sink) as taking:
         return _pump(target.transport, (argv, giving), ([psql, *_PSQL, "-f", "-"], taking), ("pg_dump", "psql"))

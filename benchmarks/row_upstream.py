@@ -1,0 +1,190 @@
+# Copyright (c) 2026 saasops.runbook contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Both directions through ansible-playbook and a real S3 server, against upstream's modules."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from ansible_collections.saasops.runbook.benchmarks.pairs import Goal, Value
+from ansible_collections.saasops.runbook.benchmarks.programs import COLLECTIONS, TIMEOUT
+from ansible_collections.saasops.runbook.benchmarks.row import Row, interleave
+from ansible_collections.saasops.runbook.benchmarks.scene import DATABASE, SYSTEM, FailedError, Scene
+from ansible_collections.saasops.runbook.tests.lab import acts, s3
+
+UPSTREAM, OURS = "postgresql_db + s3_object", "ours"
+PLAYBOOK = Path(__file__).with_name("upstream.yml")
+
+
+class _Runs:
+    """ansible-playbook with one inventory for both sides."""
+
+    def __init__(self, scene: Scene, server: s3.Server) -> None:
+        self.scene, self.server = scene, server
+        self.bucket = {UPSTREAM: server.create_bucket(), OURS: server.create_bucket()}
+        self.folder = scene.fresh("ansible")
+        self.dump = scene.fresh("upstream") / "dump.sql.gz"
+        variables = {
+            "ansible_connection": "local",
+            "ansible_python_interpreter": sys.executable,
+            "saasops_system": SYSTEM,
+            "saasops_database": DATABASE,
+            "saasops_connection": acts.connection(scene.server),
+            "saasops_staging": str(scene.staging),
+            "saasops_store": {
+                "type": "s3",
+                "bucket": self.bucket[OURS],
+                "endpoint_url": server.endpoint,
+                "region": server.region,
+                "access_key": server.access_key,
+                "secret_key": server.secret_key,
+                "path_style": True,
+            },
+            "bench_bin": str(scene.server.bin),
+            "bench_host": scene.server.host,
+            "bench_port": scene.server.port,
+            "bench_user": scene.server.user,
+            "bench_database": DATABASE,
+            "bench_dump": str(self.dump),
+            "bench_bucket": self.bucket[UPSTREAM],
+            "bench_endpoint": server.endpoint,
+            "bench_region": server.region,
+        }
+        self.inventory = self.folder / "inventory.json"
+        self.inventory.write_text(json.dumps({"all": {"vars": variables, "hosts": {"demo": {}}}}), encoding="utf-8")
+        self.inventory.chmod(0o600)
+        (self.folder / "ansible.cfg").touch()
+
+    def play(self, playbook: str, *arguments: str) -> float:
+        """Seconds of one ansible-playbook. Raises FailedError with its last lines."""
+        environment = {
+            **os.environ,
+            "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
+            "ANSIBLE_CONFIG": str(self.folder / "ansible.cfg"),
+            "ANSIBLE_HOME": str(self.folder / "home"),
+            "ANSIBLE_LOCAL_TEMP": str(self.folder / "home" / "local"),
+            "ANSIBLE_REMOTE_TEMP": str(self.folder / "home" / "remote"),
+            "ANSIBLE_NOCOLOR": "1",
+            "PGPASSFILE": str(self.scene.server.passfile),
+            "AWS_ACCESS_KEY_ID": self.server.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.server.secret_key,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+        program = str(Path(sys.executable).with_name("ansible-playbook"))
+        began = time.monotonic()
+        done = subprocess.run(
+            [program, playbook, "-i", str(self.inventory), *arguments],
+            env=environment,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=TIMEOUT,
+            check=False,
+        )
+        seconds = time.monotonic() - began
+        if done.returncode != 0:
+            raise FailedError(f"{playbook}: {(done.stdout + done.stderr)[-1500:]}")
+        return seconds
+
+    def stored(self, side: str) -> int:
+        """Bytes in the side's bucket."""
+        pages = self.server.client().get_paginator("list_objects_v2").paginate(Bucket=self.bucket[side])
+        return sum(item["Size"] for page in pages for item in page.get("Contents", []))
+
+    def empty(self, side: str, prefix: str = "") -> None:
+        """Delete what lies in the side's bucket."""
+        client = self.server.client()
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket[side], Prefix=prefix):
+            for item in page.get("Contents", []):
+                client.delete_object(Bucket=self.bucket[side], Key=item["Key"])
+
+
+def _backup(runs: _Runs, side: str) -> tuple[float, Mapping[str, Value]]:
+    if side == OURS:
+        seconds = runs.play("saasops.runbook.backup")
+    else:
+        seconds = runs.play(str(PLAYBOOK), "--tags", "backup")
+    return seconds, {"bytes": runs.stored(side)}
+
+
+def _restore(runs: _Runs, side: str) -> tuple[float, Mapping[str, Value]]:
+    if side == OURS:
+        seconds = runs.play(
+            "saasops.runbook.restore", "-e", "switch=true", "-e", json.dumps({"acknowledge": ["staging_on_pgdata"]})
+        )
+    else:
+        seconds = runs.play(str(PLAYBOOK), "--tags", "restore")
+    original = int((runs.scene.folder / "oid").read_text(encoding="ascii"))
+    live = int(runs.scene.server.psql(f"SELECT oid FROM pg_database WHERE datname = '{DATABASE}'"))
+    if live == original:
+        raise FailedError("the live database was not exchanged")
+    return seconds, {}
+
+
+def measure(scene: Scene, pairs: int) -> list[Row]:
+    with s3.running() as server:
+        runs = _Runs(scene, server)
+
+        def before_backup() -> None:
+            for side in (UPSTREAM, OURS):
+                runs.empty(side)
+            runs.dump.unlink(missing_ok=True)
+            scene.settle()
+
+        def before_restore() -> None:
+            scene.drop_others()
+            runs.empty(OURS, "restores/")
+            runs.dump.unlink(missing_ok=True)
+            scene.settle()
+
+        backup = interleave(
+            {UPSTREAM: lambda: _backup(runs, UPSTREAM), OURS: lambda: _backup(runs, OURS)},
+            pairs,
+            scene.tell,
+            before_backup,
+        )
+        # one good backup of each side is there for all restores
+        before_backup()
+        for side in (UPSTREAM, OURS):
+            _backup(runs, side)
+        restore = interleave(
+            {UPSTREAM: lambda: _restore(runs, UPSTREAM), OURS: lambda: _restore(runs, OURS)},
+            pairs,
+            scene.tell,
+            before_restore,
+        )
+        before_restore()
+    commands = {UPSTREAM: "ansible-playbook benchmarks/upstream.yml --tags backup (restore)"}
+    upstream = (
+        "Upstream proves: exit codes of pg_dump and gzip, the checksum of each upload on its way; nothing is read"
+        " back, and psql goes on after an error while it restores."
+    )
+    return [
+        Row(
+            "upstream-backup",
+            "Backup to S3 by ansible-playbook",
+            backup,
+            [Goal("faster than", UPSTREAM, 1.5, OURS)],
+            ["Ours proves what it proves in a folder, and reads every object back from S3.", upstream],
+            commands,
+        ),
+        Row(
+            "upstream-restore",
+            "Restore from S3 to a switched database by ansible-playbook",
+            restore,
+            [Goal("faster than", UPSTREAM, 1.5, OURS)],
+            [
+                "Ours: every object checked, statistics made, rows and catalog compared, switched, then the large"
+                " tables vacuumed. No clients.",
+                upstream,
+            ],
+            commands,
+        ),
+    ]
