@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "tools"))
 
-from demo_steps import Demo, Failure  # noqa: E402
+from demo_steps import Demo, DemoError  # noqa: E402
+
 from tree import lay_out  # noqa: E402
 
 COLLECTION = ROOT / "ansible_collections" / "saasops" / "runbook"
@@ -93,8 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nInterrupted; the server is stopped.", file=sys.stderr)
         return 130
-    except Failure as failure:
-        print(f"\n{failure}", file=sys.stderr)
+    except DemoError as error:
+        print(f"\n{error}", file=sys.stderr)
         return 1
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 VICTIM = "org_acme"
 
 
-class Failure(Exception):
+class DemoError(Exception):
     """Something was not as it should be; the text says what, and where the log lies."""
 
 
@@ -36,7 +36,7 @@ class Demo:
     @property
     def server(self) -> Server:
         if self._server is None:
-            raise Failure("The server is not there yet.")
+            raise DemoError("The server is not there yet.")
         return self._server
 
     def say(self, text: str) -> None:
@@ -77,8 +77,11 @@ class Demo:
 
     def expect(self, name: str, found: str, wanted: str) -> None:
         if found != wanted:
-            raise Failure(f"{name}: found {found!r}, expected {wanted!r}.")
+            raise DemoError(f"{name}: found {found!r}, expected {wanted!r}.")
         self.say(f"   looked: {name}: {found}")
+
+    def activities(self, database: str = "demo") -> str:
+        return self.ask(f'SELECT count(*) FROM {VICTIM}."Activity"', database)
 
     def size(self) -> str:
         return self.ask("SELECT pg_size_pretty(pg_database_size('demo'))")
@@ -87,7 +90,7 @@ class Demo:
         return self.ask("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'org\\_%'")
 
     def verb(self, name: str, *options: str) -> str:
-        """Run a verb as an operator would; returns what it printed. Raises Failure when it did not exit 0."""
+        """Run a verb as an operator would; returns what it printed. Raises DemoError when it did not exit 0."""
         argv = ["ansible-playbook", f"saasops.runbook.{name}", "-i", "inventories/demo", *options]
         self.say(f"   $ {' '.join(argv)}")
         program = str(Path(sys.executable).with_name("ansible-playbook"))
@@ -109,26 +112,26 @@ class Demo:
                 raise
         log.write_text(said, encoding="utf-8")
         if process.returncode != 0:
-            raise Failure(f"{name} ended with exit code {process.returncode}:\n{said[-3000:]}\nThe log: {log}")
+            raise DemoError(f"{name} ended with exit code {process.returncode}:\n{said[-3000:]}\nThe log: {log}")
         for line in said.splitlines():
             text = line.strip().removesuffix(",").removeprefix('"msg": ').strip('"')
             # what a debug task shows: one sentence, or a list of lines
-            if self.verbose or line.startswith('        "') or line.startswith('    "msg": "'):
+            if self.verbose or line.startswith(('        "', '    "msg": "')):
                 self.say(f"     {text}")
         self.say(f"   ({time.monotonic() - began:.1f} s)")
         return said
 
     def accident(self) -> None:
         """What somebody does by mistake: visible in the live database, not in the sets."""
-        self._activities = self.ask(f'SELECT count(*) FROM {VICTIM}."Activity"')
+        self._activities = self.activities()
         self.ask(f'UPDATE {VICTIM}."Order" SET amount = 0')
         self.ask(f'DELETE FROM {VICTIM}."Activity"')
-        self.expect("activities left", self.ask(f'SELECT count(*) FROM {VICTIM}."Activity"'), "0")
+        self.expect("activities left", self.activities(), "0")
 
     def restored_is_beside(self) -> None:
         beside = self.ask("SELECT datname FROM pg_database WHERE datname LIKE 'demo_restore_%'")
-        self.expect("activities in the copy", self.ask(f'SELECT count(*) FROM {VICTIM}."Activity"', beside), self._activities)
-        self.expect("the live database is untouched", self.ask(f'SELECT count(*) FROM {VICTIM}."Activity"'), "0")
+        self.expect("activities in the copy", self.activities(beside), self._activities)
+        self.expect("the live database is untouched", self.activities(), "0")
 
     def clients(self) -> AbstractContextManager[Prober]:
         from ansible_collections.saasops.runbook.tests.lab.traffic import Prober
@@ -136,17 +139,17 @@ class Demo:
         return Prober(self.server.dsn("demo"))
 
     def switched(self, gap: float) -> None:
-        self.expect("activities are back", self.ask(f'SELECT count(*) FROM {VICTIM}."Activity"'), self._activities)
+        self.expect("activities are back", self.activities(), self._activities)
         self.fact("switch", f"largest gap for clients that connect every 10 ms: {gap:.2f} s")
 
     def undone(self) -> None:
-        self.expect("the accident is back too", self.ask(f'SELECT count(*) FROM {VICTIM}."Activity"'), "0")
+        self.expect("the accident is back too", self.activities(), "0")
 
     def tenant(self) -> None:
-        others = self.ask('SELECT count(*) FROM public.tenants')
+        others = self.ask("SELECT count(*) FROM public.tenants")
         self.verb("restore_tenant", "-e", f"tenant={VICTIM}")
-        self.expect("activities are back", self.ask(f'SELECT count(*) FROM {VICTIM}."Activity"'), self._activities)
-        self.expect("the shared table is as it was", self.ask('SELECT count(*) FROM public.tenants'), others)
+        self.expect("activities are back", self.activities(), self._activities)
+        self.expect("the shared table is as it was", self.ask("SELECT count(*) FROM public.tenants"), others)
 
     def drill(self) -> None:
         from ansible_collections.saasops.runbook.tests.lab.traffic import Writer
@@ -156,7 +159,7 @@ class Demo:
             said = self.verb("restore_drill")
         line = next((item for item in said.splitlines() if "Drill passed" in item), "")
         if not line:
-            raise Failure("The drill did not say that it passed.")
+            raise DemoError("The drill did not say that it passed.")
         self.fact("drill", line.strip().removeprefix('"msg": ').strip('"'))
 
     def summary(self) -> None:

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What every kind of session promises, on every server version and through every transport."""
+
 from __future__ import annotations
 
 import hashlib
@@ -21,7 +22,7 @@ KINDS = ["psycopg-15", "psql-15", "psycopg-17", "psql-17", "psycopg-18", "psql-1
 AWKWARD = [
     "plain",
     "",
-    "it's \"quoted\"",
+    'it\'s "quoted"',
     "back\\slash \\n \\\\ end\\",
     "line one\nline two\r\nline three\n\n\nline seven",
     "\ttab \v vertical \f form \x01 \x1b \x7f",
@@ -109,7 +110,9 @@ def test_a_text_is_stored_as_it_was_sent(session: Session) -> None:
     assert [row["t"] for row in session.rows("SELECT t FROM kept ORDER BY n")] == AWKWARD
 
 
-@pytest.mark.parametrize("name", ['Quoted "Name"', "a b", "line\nbreak", "semi;colon:x", "back\\slash\\!", "日本", "$x$"])
+@pytest.mark.parametrize(
+    "name", ['Quoted "Name"', "a b", "line\nbreak", "semi;colon:x", "back\\slash\\!", "日本", "$x$"]
+)
 def test_an_awkward_name_is_a_name(session: Session, name: str) -> None:
     session.run(render("CREATE TEMP TABLE {name:I} ({name:I} int)", name=name))
     session.run(render("INSERT INTO {name:I} VALUES (1)", name=name))
@@ -195,7 +198,9 @@ def test_broken_sql_is_a_syntax_error_and_the_session_goes_on(session: Session, 
     assert session.value("SELECT 1") == 1
 
 
-@pytest.mark.parametrize("sql", ["COPY pg_class TO STDOUT", "copy /* x */ \"pg_am\" from stdin", "COPY (SELECT 1) TO STDOUT"])
+@pytest.mark.parametrize(
+    "sql", ["COPY pg_class TO STDOUT", 'copy /* x */ "pg_am" from stdin', "COPY (SELECT 1) TO STDOUT"]
+)
 def test_copy_with_the_client_is_refused(session: Session, sql: str) -> None:
     with pytest.raises(OpsError) as caught:
         session.run(sql)
@@ -209,8 +214,13 @@ def test_copy_with_the_client_is_refused(session: Session, sql: str) -> None:
         ("SELECT 1/0", "22012", "sql_failed", "division by zero"),
         ("SELECT * FROM nowhere", "42P01", "sql_failed", 'relation "nowhere" does not exist'),
         ("CREATE DATABASE postgres", "42P04", "target_exists", "already exists"),
-        ("SET ROLE \"no one\"", "22023", "sql_failed", "no one"),
-        ("DO $$ BEGIN RAISE EXCEPTION E'one \\'two\\'\\nthree \\\\' USING ERRCODE = '55P03'; END $$", "55P03", "lock_timeout", "one 'two'"),
+        ('SET ROLE "no one"', "22023", "sql_failed", "no one"),
+        (
+            "DO $$ BEGIN RAISE EXCEPTION E'one \\'two\\'\\nthree \\\\' USING ERRCODE = '55P03'; END $$",
+            "55P03",
+            "lock_timeout",
+            "one 'two'",
+        ),
     ],
 )
 def test_a_servers_error_has_code_sqlstate_and_words(
@@ -281,7 +291,8 @@ def test_a_statement_of_a_megabyte_arrives_whole(session: Session) -> None:
 
 def test_a_result_of_twenty_megabytes_arrives_whole(session: Session) -> None:
     row = session.rows(
-        "SELECT t, md5(t) AS sum FROM (SELECT string_agg(md5(n::text), E'\\n') AS t FROM generate_series(1, 640000) AS n) AS x"
+        "SELECT t, md5(t) AS sum FROM"
+        " (SELECT string_agg(md5(n::text), E'\\n') AS t FROM generate_series(1, 640000) AS n) AS x"
     )[0]
     text = str(row["t"])
     assert len(text) > 20_000_000
@@ -300,7 +311,7 @@ def test_output_of_a_run_statement_is_not_the_next_result(session: Session) -> N
 
 
 def test_a_database_is_created_outside_a_transaction(session: Session, place: Place) -> None:
-    name = 'odd "db" \'n\' \\ :x;=\n://é'
+    name = "odd \"db\" 'n' \\ :x;=\n://é"
     session.run(render("CREATE DATABASE {name:I}", name=name))
     try:
         assert place.open(name).value("SELECT current_database()") == name
@@ -315,23 +326,24 @@ def test_a_database_is_created_outside_a_transaction(session: Session, place: Pl
         ({"password": "wrong"}, "wrong_password"),
         ({"password": "wro:ng \\ ü"}, "wrong_password"),
         ({"password": None}, "wrong_password"),
-        ({"database": "no such \"database\""}, "unknown_database"),
+        ({"database": 'no such "database"'}, "unknown_database"),
         ({"user": "nobody at all"}, "wrong_password"),
         ({"port": 1}, "server_unreachable"),
         ({"host": "/nonexistent"}, "server_unreachable"),
         ({"host": "no-such-host.invalid"}, "server_unreachable"),
     ],
-    ids=lambda value: str(value),
+    ids=str,
 )
 def test_a_login_that_fails_says_why(place: Place, changes: dict[str, object], code: str) -> None:
     with pytest.raises(OpsError) as caught:
         place.open(**changes)
     assert caught.value.code == code
-    assert "wrong" not in caught.value.cause and "wro:ng" not in caught.value.cause
+    assert "wrong" not in caught.value.cause
+    assert "wro:ng" not in caught.value.cause
 
 
 def test_a_password_of_awkward_characters_logs_in(session: Session, place: Place) -> None:
-    password = "p:a\\s's \"w\" ü#"
+    password = 'p:a\\s\'s "w" ü#'
     session.run(render("CREATE ROLE awkward LOGIN PASSWORD {password}", password=password))
     try:
         assert place.open(user="awkward", password=password).value("SELECT current_user") == "awkward"
@@ -364,7 +376,10 @@ def test_a_session_terminated_in_the_middle_of_a_statement_says_so(session: Sess
     session.run("SET statement_timeout = '20s'")
     started = time.monotonic()
     session.run(
-        render("CREATE FUNCTION pg_temp.die() RETURNS void LANGUAGE sql AS $$ SELECT pg_terminate_backend({pid}) $$", pid=session.pid)
+        render(
+            "CREATE FUNCTION pg_temp.die() RETURNS void LANGUAGE sql AS $$ SELECT pg_terminate_backend({pid}) $$",
+            pid=session.pid,
+        )
     )
     with pytest.raises(OpsError) as caught:
         session.run("SELECT pg_temp.die(), pg_sleep(20)")
@@ -378,7 +393,10 @@ def test_a_closed_session_is_closed_twice_and_gone(session: Session, place: Plac
     session.close()
     other = place.open()
     deadline = time.monotonic() + 5
-    while other.value(render("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}", pid=pid)) and time.monotonic() < deadline:
+    while (
+        other.value(render("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}", pid=pid))
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.05)
     assert other.value(render("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}", pid=pid)) == 0
 

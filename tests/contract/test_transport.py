@@ -23,7 +23,21 @@ from ansible_collections.saasops.runbook.tests.lab import disk
 from ansible_collections.saasops.runbook.tests.lab.docker import PostgresContainer
 
 EVERY_BYTE = bytes(range(256)) * 300 + bytes(reversed(range(256)))
-AWKWARD = ["", " ", "a b", "it's", '"q"', "$HOME `id` $(id)", "back\\slash", "new\nline", "-n", "--", "é日本🎙", ";|&><*?[]{}~#!%", "\x01\x7f"]
+AWKWARD = [
+    "",
+    " ",
+    "a b",
+    "it's",
+    '"q"',
+    "$HOME `id` $(id)",
+    "back\\slash",
+    "new\nline",
+    "-n",
+    "--",
+    "é日本🎙",
+    ";|&><*?[]{}~#!%",
+    "\x01\x7f",
+]
 
 
 @dataclass
@@ -282,7 +296,18 @@ def test_a_full_disk_says_so_and_keeps_nothing(far: Far) -> None:
 
 
 def test_facts_are_those_of_the_files(far: Far) -> None:
-    names = ["a", "sub/b c", "sub/new\nline", "sub/back\\slash", "é日本", "-dash", "'q'\"", "sub/deep/er/x", " lead", "two\n\nlines\n"]
+    names = [
+        "a",
+        "sub/b c",
+        "sub/new\nline",
+        "sub/back\\slash",
+        "é日本",
+        "-dash",
+        "'q'\"",
+        "sub/deep/er/x",
+        " lead",
+        "two\n\nlines\n",
+    ]
     for folder in ("sub", "sub/deep", "sub/deep/er", "empty"):
         far.transport.make_folder(f"{far.folder}/{folder}")
     for number, name in enumerate(names):
@@ -302,7 +327,9 @@ def test_an_empty_folder_has_no_facts_and_a_missing_one_is_an_error(far: Far) ->
 
 
 def test_facts_of_two_thousand_files_take_seconds(far: Far) -> None:
-    far.transport.run(["sh", "-c", 'cd "$0" && i=0; while [ $i -lt 2000 ]; do echo $i >f$i; i=$((i+1)); done', far.folder])
+    far.transport.run(
+        ["sh", "-c", 'cd "$0" && i=0; while [ $i -lt 2000 ]; do echo $i >f$i; i=$((i+1)); done', far.folder]
+    )
     started = time.monotonic()
     facts = far.transport.file_facts(far.folder)
     assert time.monotonic() - started < 5
@@ -332,7 +359,12 @@ def _leave_behind(far: Far, mark: str, number: str) -> None:
 
 def test_marked_processes_are_found_and_ended(far: Far) -> None:
     mark = "saasops-backup-[a.c]*"
-    for name, number in ((f"{mark}-1", "981"), (f"{mark}-2", "982"), ("saasops-backup-abc", "983"), (f"x{mark}", "984")):
+    for name, number in (
+        (f"{mark}-1", "981"),
+        (f"{mark}-2", "982"),
+        ("saasops-backup-abc", "983"),
+        (f"x{mark}", "984"),
+    ):
         _leave_behind(far, name, number)
     found = far.transport.find_marked(mark)
     assert len(found) >= 2

@@ -138,7 +138,9 @@ def _other_run(container: PostgresContainer, body: str) -> subprocess.Popen[str]
         transport = open_docker({{"container": {container.name!r}, "container_user": "postgres"}})
         """
     ) + textwrap.dedent(body)
-    run = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, encoding="utf-8", env=_environment())
+    run = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, encoding="utf-8", env=_environment()
+    )
     assert run.stdout is not None
     assert run.stdout.readline() == "ready\n"
     run.stdout.close()
@@ -167,7 +169,7 @@ def test_a_killed_run_leaves_no_secret_behind(container: PostgresContainer) -> N
 def test_a_secret_whose_keeper_was_killed_is_removed_by_the_next_run(
     container: PostgresContainer, transport: Transport
 ) -> None:
-    keep = "for f in /dev/shm/saasops-pass-*; do kill -KILL \"${f##*.}\"; done"
+    keep = 'for f in /dev/shm/saasops-pass-*; do kill -KILL "${f##*.}"; done'
     with transport.secret_file("left behind\n") as left:
         container.run("sh", "-c", keep)
         assert container.run("ls", left) == left
@@ -179,7 +181,7 @@ def test_a_secret_whose_keeper_was_killed_is_removed_by_the_next_run(
 def test_a_session_of_a_killed_run_ends_on_the_server(container: PostgresContainer) -> None:
     run = _other_run(
         container,
-        f"""
+        """
         session = PsqlSession(Connection(user="postgres", application_name="saasops-orphan"), transport)
         session.run("BEGIN")
         print("ready", flush=True)
@@ -200,7 +202,7 @@ WRAPPERS = {
     "cut": 'PROGRAM "$@" | head -c 200000; exit 0',
     "cut with its last words": 'PROGRAM "$@" 2>/dev/null | head -c 200000; exit 0',
     "silent": 'PROGRAM "$@" >/dev/null 2>&1; exit 0',
-    "cut within the last words": "{ PROGRAM \"$@\" 2>&3 3>&-; } 3>&1 >&4 4>&- | head -c 20 >&2; exit 0",
+    "cut within the last words": '{ PROGRAM "$@" 2>&3 3>&-; } 3>&1 >&4 4>&- | head -c 20 >&2; exit 0',
     "longer": 'PROGRAM "$@"; echo and more; exit 0',
     "with one byte changed": 'PROGRAM "$@" | sed "s/0a/0b/"; exit 0',
 }
@@ -238,7 +240,11 @@ def test_a_damaged_stream_that_exits_0_is_a_cut_stream(
 def test_a_damaged_file_is_not_taken_for_whole(
     container: PostgresContainer, transport: Transport, damaged: str
 ) -> None:
-    container.run("sh", "-c", "seq 1 100000 | md5sum >/dev/null; i=0; while [ $i -lt 40000 ]; do echo 0a$i; i=$((i+1)); done >/tmp/file")
+    container.run(
+        "sh",
+        "-c",
+        "seq 1 100000 | md5sum >/dev/null; i=0; while [ $i -lt 40000 ]; do echo 0a$i; i=$((i+1)); done >/tmp/file",
+    )
     with pytest.raises(OpsError) as caught, transport.read_file("/tmp/file") as chunks:
         for _chunk in chunks:
             pass
@@ -262,7 +268,7 @@ def test_a_cut_session_ends_and_does_not_hang(
 ) -> None:
     place = container.place()
     with monkeypatch.context() as patched:
-        _wrap('PROGRAM "$@" | head -c 20000; exit 0', tmp_path, patched)
+        _wrap('PROGRAM "$@" | dd bs=16k count=12 2>/dev/null; exit 0', tmp_path, patched)
         session = place.open("big")
         with pytest.raises(OpsError) as caught:
             session.rows("SELECT x FROM t LIMIT 1000")

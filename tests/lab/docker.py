@@ -114,7 +114,9 @@ def _clean(folder: Path) -> None:
     processes.end(daemons, grace=10.0)
     # a container's supervisor outlives a killed daemon; its command line names our socket
     left = [pid for pid in _everyone() if any(str(folder) in word for word in processes.command_line(pid))]
-    doomed = [processes.identity(pid) for supervisor in left for pid in [supervisor, *processes.descendants(supervisor)]]
+    doomed = [
+        processes.identity(pid) for supervisor in left for pid in [supervisor, *processes.descendants(supervisor)]
+    ]
     processes.end(doomed)
     for point in _mounts(folder):
         subprocess.run(["umount", "-l", point], capture_output=True, check=False)
@@ -235,7 +237,14 @@ def postgres_container(
     unique = f"{name}-{secrets.token_hex(3)}"
     password = password or secrets.token_urlsafe(12)
     container = PostgresContainer(unique, password)
-    command = ["run", "--detach", f"--name={unique}", "--network=none", "--stop-signal=SIGINT", f"--label={LABEL}={_owner()}"]
+    command = [
+        "run",
+        "--detach",
+        f"--name={unique}",
+        "--network=none",
+        "--stop-signal=SIGINT",
+        f"--label={LABEL}={_owner()}",
+    ]
     try:
         docker(*command, f"--env=POSTGRES_PASSWORD={password}", *options, image())
         container.wait()

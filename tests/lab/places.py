@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A server seen through one kind of session, for suites that run the same sentences over all of them."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace

@@ -146,7 +146,7 @@ def test_it_works_through_psql_alone(server: Server, hard: str, store: Path) -> 
 def test_odd_names_of_a_tenant_are_names(server: Server, database: str, store: Path, schema: str) -> None:
     quoted = '"' + schema.replace('"', '""') + '"'
     server.psql(
-        f"CREATE SCHEMA {quoted}; CREATE TABLE {quoted}.{quoted} ({quoted} int PRIMARY KEY, {quoted[:-1]}2\" text UNIQUE);"
+        f'CREATE SCHEMA {quoted}; CREATE TABLE {quoted}.{quoted} ({quoted} int PRIMARY KEY, {quoted[:-1]}2" text UNIQUE);'
         f" INSERT INTO {quoted}.{quoted} SELECT n, 'v' || n FROM generate_series(1, 9) n",
         database,
     )
@@ -260,9 +260,7 @@ def test_rows_that_other_schemas_refer_to_are_never_deleted_silently(
 
 @ONE
 def test_a_changed_value_that_another_schema_refers_to_is_refused(server: Server, hard: str, store: Path) -> None:
-    server.psql(
-        "CREATE TABLE public.coded (code text REFERENCES org_a.parent (code) ON UPDATE CASCADE)", hard
-    )
+    server.psql("CREATE TABLE public.coded (code text REFERENCES org_a.parent (code) ON UPDATE CASCADE)", hard)
     take_backup(server, store, hard)
     server.psql(
         "SET session_replication_role = replica; UPDATE org_a.parent SET code = 'renamed' WHERE id = 5;"
@@ -302,7 +300,10 @@ def test_rows_whose_parents_in_other_schemas_are_gone_are_refused_with_the_list(
         ("CREATE UNIQUE INDEX ON org_a.tree (at)", "tree has a new unique index"),
         ("CREATE TABLE org_a.added (id int)", "table added is new"),
         ("DROP TABLE org_a.grandchild", "table grandchild is missing"),
-        ("ALTER TABLE org_a.numbered DROP COLUMN twice, ADD COLUMN twice int GENERATED ALWAYS AS (size * 3) STORED", "twice"),
+        (
+            "ALTER TABLE org_a.numbered DROP COLUMN twice, ADD COLUMN twice int GENERATED ALWAYS AS (size * 3) STORED",
+            "twice",
+        ),
         ("DROP TABLE org_a.event_2 CASCADE", "event_2"),
     ],
 )
@@ -343,7 +344,10 @@ def test_a_partition_or_an_index_that_came_later_does_no_harm(server: Server, ha
             "CREATE TABLE public.event_9 PARTITION OF org_a.event FOR VALUES FROM ('2027-01-01') TO ('2028-01-01')",
             "partition_elsewhere",
         ),
-        ("CREATE TABLE org_a.u (a int UNIQUE); CREATE TABLE org_a.v (a int REFERENCES org_a.u (a))", "table_without_key"),
+        (
+            "CREATE TABLE org_a.u (a int UNIQUE); CREATE TABLE org_a.v (a int REFERENCES org_a.u (a))",
+            "table_without_key",
+        ),
     ],
 )
 def test_what_cannot_be_merged_is_refused_before_anything_is_restored(

@@ -13,7 +13,8 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest im
 
 # what an image's environment may tell; POSTGRES_PASSWORD and its like are not among it
 _TOLD = ("POSTGRES_DB", "POSTGRES_USER", "PGDATA", "PG_MAJOR", "PG_VERSION")
-_IMAGES = re.compile(r"(^|[/_-])(postgres|postgresql|postgis|timescaledb|pgvector|citus)([/:@_-]|$)")
+# the last part of an image's name; postgres-exporter and pgbouncer are none
+_IMAGES = re.compile(r"(^|.*[/_-])(postgres|postgresql|postgis|timescaledb(-ha)?|pgvector|citus)([:@].*)?")
 PORT = "5432/tcp"
 
 
@@ -50,7 +51,7 @@ def _environment(body: Mapping[str, Json]) -> dict[str, str]:
 def _runs_postgres(image: str, config: Mapping[str, Json], environment: Mapping[str, str]) -> bool:
     words = [*cast("list[Json]", config.get("Entrypoint") or []), *cast("list[Json]", config.get("Cmd") or [])]
     named = any(str(word).rpartition("/")[2] in ("postgres", "postmaster") for word in words)
-    return bool(_IMAGES.search(image)) or named or "PG_MAJOR" in environment
+    return bool(_IMAGES.fullmatch(image)) or named or "PG_MAJOR" in environment
 
 
 def _ports(network: Mapping[str, Json]) -> tuple[str, ...]:

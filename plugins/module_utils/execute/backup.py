@@ -20,7 +20,8 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.durations i
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.fingerprint import Json
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Manifest, iso
-from ansible_collections.saasops.runbook.plugins.module_utils.execute.backup_set import BEGUN, Job, make_set
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.tenant import UNDO_KEY
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.backup_set import Job, make_set, remove_partial
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Context, Result
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.facts import read_facts, refuse_pooler
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.fingerprint import counters
@@ -70,7 +71,8 @@ def _previous(store: Store, system: str, database: str, part: Part, now: float) 
     found = []
     for entry in sets.entries(store, system):
         manifest = entry.manifest
-        if entry.state != "complete" or manifest is None or manifest.database != database:
+        # a set that was kept to go back to shows what somebody wanted to be rid of: it makes no backup needless
+        if entry.state != "complete" or manifest is None or manifest.database != database or manifest.key == UNDO_KEY:
             continue
         if (manifest.kind, manifest.schemas, manifest.tenant) == (part.kind, part.schemas, part.tenant):
             found.append(Previous(entry.set_id, now - manifest.snapshot_at, manifest.key))
@@ -95,23 +97,6 @@ def _situation(job: Job, staging: str) -> Situation:
         store_free=job.store.free_bytes(),
         globals_readable=True,
     )
-
-
-def _remove_partial(store: Store, system: str, database: str) -> list[str]:
-    """Delete what an interrupted run of this database left; the lock held says that none is running."""
-    gone = []
-    for entry in sets.entries(store, system):
-        begun = sets.folder(entry.set_id) + BEGUN
-        if entry.state != "partial" or begun not in entry.keys:
-            continue
-        with contextlib.suppress(OpsError):
-            record = sets.read_json(store, begun)
-            if record.get("system") == system and record.get("database") == database:
-                # begun.json last, so that an interruption here is found again
-                store.delete([key for key in entry.keys if key != begun])
-                store.delete([begun])
-                gone.append(entry.set_id)
-    return gone
 
 
 def _evidence(manifest: Manifest) -> dict[str, Json]:
@@ -189,7 +174,7 @@ def execute(params: dict[str, object], context: Context) -> Result:
         cleaned = end_leftovers(
             target, reader, mark_of("backup", system, database), [exporter.pid, reader.pid, guard.pid]
         )
-        cleaned += [f"partial set {name} removed" for name in _remove_partial(store, system, database)]
+        cleaned += [f"partial set {name} removed" for name in remove_partial(store, system, database)]
         cleaned += [f"unfinished object {name} removed" for name in store.sweep("", context.now - 86400)]
         before = counters(reader)
         schemas = sorted({name for part, _found in due for name in part.schemas})

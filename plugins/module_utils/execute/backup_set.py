@@ -302,3 +302,20 @@ def make_set(
             job.store.delete([prefix + BEGUN])
         raise
     return manifest
+
+
+def remove_partial(store: Store, system: str, database: str) -> list[str]:
+    """Delete what an interrupted run of this database left; the lock held says that none is running."""
+    gone = []
+    for entry in sets.entries(store, system):
+        begun = sets.folder(entry.set_id) + BEGUN
+        if entry.state != "partial" or begun not in entry.keys:
+            continue
+        with contextlib.suppress(OpsError):
+            record = sets.read_json(store, begun)
+            if record.get("system") == system and record.get("database") == database:
+                # begun.json last, so that an interruption here is found again
+                store.delete([key for key in entry.keys if key != begun])
+                store.delete([begun])
+                gone.append(entry.set_id)
+    return gone

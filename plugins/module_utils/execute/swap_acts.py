@@ -190,7 +190,7 @@ def _told(done: Swapped) -> dict[str, object]:
 
 
 def vacuum_rest(job: SwapJob, record: Restoration) -> Restoration:
-    """VACUUM (FREEZE) what was too large to be vacuumed before the switch; a second run goes on where one stopped."""
+    """Vacuum what was too large for it before the switch; a second run goes on where one stopped."""
     left = list(record.vacuum_left)
     if not left:
         return record
@@ -199,7 +199,7 @@ def vacuum_rest(job: SwapJob, record: Restoration) -> Restoration:
         for number, table in enumerate(list(left), 1):
             job.context.progress(f"vacuuming large table {number} of {len(record.vacuum_left)} of the live database")
             with contextlib.suppress(OpsError):
-                vacuum([session], [table], "VACUUM (FREEZE)", lambda n, of: None)
+                vacuum([session], [table], "VACUUM (FREEZE, ANALYZE)", lambda n, of: None)
                 left.remove(table)
     if left:
         job.context.warn(f"Not vacuumed yet: {', '.join(left)}; autovacuum will come to them.")

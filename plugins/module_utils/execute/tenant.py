@@ -25,7 +25,11 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.tenant_refu
     structure_refusal,
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.execute import tenant_merge, tenant_whole
-from ansible_collections.saasops.runbook.plugins.module_utils.execute.backup_set import Job, make_set
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.backup_set import (
+    Job,
+    make_set,
+    remove_partial,
+)
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.tenant_source import (
     Chosen,
     choose,
@@ -143,7 +147,7 @@ def _clean(run: Run, guard: Session, session: Session, own: Sequence[int]) -> li
     if beside.drop_staging(session, run.name):
         said.append(f"staging schema {run.name} of an interrupted run dropped")
     run.target.transport.remove_tree(run.folder)
-    return said
+    return said + [f"partial set {name} removed" for name in remove_partial(run.store, run.system, run.database)]
 
 
 def _keep(run: Run, hashes: bool) -> str:

@@ -118,7 +118,7 @@ def _script(job: Whole, name: str, sections: Sequence[str]) -> str:
     argv += [f"--section={section}" for section in sections]
     if not job.publications:
         argv.append("--no-publications")
-    done = job.target.transport.run([*argv, job.dump])
+    done = job.target.transport.run([*argv, job.dump], env={"PGAPPNAME": job.target.connection.application_name})
     if done.code != 0:
         raise failure("pg_restore --file", done.code, done.stderr.decode("utf-8", "replace"))
     return path

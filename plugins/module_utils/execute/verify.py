@@ -60,7 +60,7 @@ def _disprove(store: Store, set_id: str, error: OpsError, now: float) -> None:
         sets.write_json(store, f"{sets.folder(set_id)}proof-{os.urandom(4).hex()}.json", body)
 
 
-def _verify_objects(store: Store, system: str, names: Sequence[str], context: Context) -> dict[str, Json]:
+def _verify_objects(store: Store, system: str, names: Sequence[str], context: Context) -> dict[str, object]:
     """Read whole sets; every failure is kept, so that one damaged set does not hide another."""
     damaged: dict[str, Json] = {}
     whole: list[Json] = []

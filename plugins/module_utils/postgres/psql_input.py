@@ -8,9 +8,11 @@ a backslash there is no SQL at all and is refused. To know what is outside, this
 scanner does (src/fe_utils/psqlscan.l), line by line behaviour included; where versions of psql differ, the
 text is refused or rewritten.
 """
+
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 
@@ -96,6 +98,30 @@ def _junk(number: str, then: str) -> bool:
     return then[:1] in ("'", "$") or (number[-1] in "eE" and then[:1] in ("+", "-") and not then[1:].isdigit())
 
 
+def _pieces(sql: str) -> Iterator[tuple[str, str]]:
+    """Kind (a group of _TOKEN) and text of every piece, quotes and comments whole. Raises OpsError."""
+    at = 0
+    while at < len(sql):
+        token = _TOKEN.match(sql, at)
+        if token is None:
+            raise refused("42601", f"syntax error at or near {_near(sql, at)!r}")
+        kind, text, end = str(token.lastgroup), token.group(), token.end()
+        if kind == "escape":
+            text, end = _escaped(sql, at)
+        elif kind == "comment":
+            end = _comment_end(sql, at)
+            text = sql[at:end]
+        elif kind in ("quote", "dollar"):
+            end = _quoted_end(sql, at, end, text)
+            text = sql[at:end]
+        elif kind == "back":
+            raise refused("42601", f"syntax error at or near {_near(sql, at)!r}")
+        elif kind == "number" and _junk(text, sql[end : end + 2]):
+            raise refused("42601", f"trailing junk after numeric literal at or near {_near(sql, at)!r}")
+        yield kind, text
+        at = end
+
+
 def encode(sql: str) -> bytes:
     """The statement for psql's standard input, without what sends it (a line `\\g`).
 
@@ -107,41 +133,20 @@ def encode(sql: str) -> bytes:
     if "\0" in sql:
         raise refused("22021", "the statement holds a NUL character")
     parts: list[str] = []
-    at, size, something, copying = 0, len(sql), False, False
-    first = True
-    while at < size:
-        token = _TOKEN.match(sql, at)
-        if token is None:
-            raise refused("42601", f"syntax error at or near {_near(sql, at)!r}")
-        kind, text, end = token.lastgroup, token.group(), token.end()
-        if kind == "comment":
-            end = _comment_end(sql, at)
-            text = sql[at:end]
-        elif kind == "quote":
-            end = _quoted_end(sql, at, end, text)
-            text = sql[at:end]
-        elif kind == "escape":
-            text, end = _escaped(sql, at)
-        elif kind == "dollar":
-            end = _quoted_end(sql, at, end, text)
-            text = sql[at:end]
-        elif kind == "number" and _junk(text, sql[end : end + 2]):
-            raise refused("42601", f"trailing junk after numeric literal at or near {_near(sql, at)!r}")
-        elif kind == "back":
-            raise refused("42601", f"syntax error at or near {_near(sql, at)!r}")
-        elif kind == "word":
-            if first:
-                copying = text.upper() == "COPY"
-            elif copying and text.upper() in ("STDIN", "STDOUT"):
-                raise refused("0A000", f"COPY with {text.upper()} is not for sessions")
-        elif kind in ("colon", "semi"):
-            text = "\\" + text
+    # the first word of the current statement, None before it
+    command: str | None = None
+    something = False
+    for kind, text in _pieces(sql):
+        parts.append("\\" + text if kind in ("colon", "semi") else text)
         if kind == "semi":
-            first = True
+            command = None
         elif kind not in ("blank", "comment"):
-            first, something = False, True
-        parts.append(text)
-        at = end
+            something = True
+            word = text.upper() if kind == "word" else ""
+            if command == "COPY" and word in ("STDIN", "STDOUT"):
+                # psql would take our next lines for rows
+                raise refused("0A000", f"COPY with {word} is not for sessions")
+            command = word if command is None else command
     if not something:
         raise refused("42601", "it holds no statement")
     try:

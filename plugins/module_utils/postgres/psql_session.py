@@ -6,6 +6,7 @@ Each statement is followed by \\echo of a random mark, of psql's own variables o
 the mark again: what stands before the first mark is the result, and an answer without both marks is none.
 The process stays, so a transaction and its exported snapshot live from call to call.
 """
+
 from __future__ import annotations
 
 import contextlib

@@ -113,7 +113,9 @@ def _restore(
 
 def entries(target: Target, version: int, dump: str, schema: str) -> str:
     """pg_restore --list of what one schema has in the dump."""
-    done = target.transport.run([target.tool("pg_restore", version), "--list", f"--schema={schema}", dump])
+    argv = [target.tool("pg_restore", version), "--list", f"--schema={schema}", dump]
+    # no session is opened, but the process is to be found if this one dies
+    done = target.transport.run(argv, env={"PGAPPNAME": target.connection.application_name})
     if done.code != 0:
         raise failure("pg_restore --list", done.code, done.stderr.decode("utf-8", "replace"))
     return done.stdout.decode("utf-8", "surrogateescape")

@@ -54,7 +54,7 @@ exit "${code%%[!0-9]*}"
 # $1 random word, $2 length of the secret in bytes, which comes on stdin. Writes it to a file of mode 0600, prints
 # the word and the file's path, and removes the file at the end of stdin: when the other side closes it or dies.
 # Files whose keeper was killed are removed first.
-SECRET = r"""
+KEEP = r"""
 umask 077
 for old in /dev/shm/saasops-pass-*.* /tmp/saasops-pass-*.*; do
   [ -f "$old" ] && [ ! -L "$old" ] || continue

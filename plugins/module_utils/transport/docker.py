@@ -50,7 +50,8 @@ class Container:
         if code in (125, 126, 127) or "OCI runtime" in stderr or "unable to find user" in stderr:
             return OpsError(
                 "transport_failed",
-                f"docker exec failed in container {self.container} while {doing}: {said}.",
+                f"docker exec{f' as user {self.user}' if self.user else ''} failed in container {self.container}"
+                f" while {doing} (exit code {code}): {said or 'no message'}.",
                 "The container needs a POSIX sh, and connection.container_user must exist in it.",
             )
         return OpsError(

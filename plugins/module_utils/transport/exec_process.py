@@ -57,13 +57,19 @@ def spawn(argv: Sequence[str], stdin: bool, stdout: bool) -> subprocess.Popen[by
         ) from error
 
 
+def signal_client(child: subprocess.Popen[bytes], number: int) -> None:
+    """A signal to a client and what it started; nothing when it is gone."""
+    if child.poll() is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, number)
+
+
 def end_client(child: subprocess.Popen[bytes]) -> None:
     """SIGTERM and after 2 seconds SIGKILL for a client; its pipes are closed."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         if child.poll() is not None:
             break
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, number)
+        signal_client(child, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(2)
     for stream in (child.stdin, child.stdout):

@@ -9,6 +9,7 @@ import hashlib
 import itertools
 import os
 import re
+import signal
 import subprocess
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.transport.exec_pro
     ExecProcess,
     Gateway,
     end_client,
+    signal_client,
     spawn,
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.transport.own import MARK, RUN
@@ -71,12 +73,12 @@ class ExecTransport:
         """A keeper on the far side holds the file while its stdin is open: it goes when we close it, or die."""
         secret = content.encode("utf-8")
         word = os.urandom(8).hex()
-        program = ["sh", "-c", agent.SECRET, "saasops-pass", word, str(len(secret))]
+        program = ["sh", "-c", agent.KEEP, "saasops-pass", word, str(len(secret))]
         keeper = spawn([*self._gateway.argv({MARK: f"{RUN}-secret"}), *program], stdin=True, stdout=True)
         try:
             line = b""
             if keeper.stdin is not None and keeper.stdout is not None:
-                watch = threading.Timer(PATIENCE, keeper.kill)
+                watch = threading.Timer(PATIENCE, signal_client, (keeper, signal.SIGKILL))
                 watch.daemon = True
                 watch.start()
                 with contextlib.suppress(OSError):
@@ -108,7 +110,7 @@ class ExecTransport:
 
     def sweep(self) -> None:
         """Remove secret files whose keeper was killed; every secret_file() does it too."""
-        self._sh(agent.SECRET, "none", "0", timeout=PATIENCE)
+        self._sh(agent.KEEP, "none", "0", timeout=PATIENCE)
 
     def make_folder(self, path: str) -> None:
         done = self._sh(agent.MAKE_FOLDER, path, timeout=PATIENCE)
