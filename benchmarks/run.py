@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Measure backup and restore against what they replace; results in benchmarks/results.json and results.md.

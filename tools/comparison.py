@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The same faults through thirty lines of upstream modules and through this collection, side by side.

@@ -21,7 +21,8 @@ APPLICATION_QUERY = 'SELECT count(*) FROM "Campaign"'
 # one statement a table, made by the server and run by psql; each prints a JSON list: name, rows, sum of all values
 _TABLES = r"""
 SELECT format($$SELECT json_build_array(%L, count(*),
-                         coalesce(md5(string_agg(md5(t::text), '' ORDER BY md5(t::text))), '')) FROM %I.%I AS t$$, format('%I.%I', n.nspname, c.relname), n.nspname, c.relname)
+                         coalesce(md5(string_agg(md5(t::text), '' ORDER BY md5(t::text))), '')) FROM %I.%I AS t$$,
+                format('%I.%I', n.nspname, c.relname), n.nspname, c.relname)
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \gexec
 """

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The demo: a real server, a real database, the real playbooks, and a look at the result by psql after each.

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Look at one's own database, read only and without an inventory: make try DSN=postgresql://me@host/name [STORE=...].

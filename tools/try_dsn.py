@@ -142,7 +142,7 @@ def store_of(text: str, database: str) -> dict[str, object]:
     Raises OpsError store_invalid.
     """
     if text.startswith("s3://"):
-        bucket, _, prefix = text[5:].partition("/")
+        bucket, _slash, prefix = text[5:].partition("/")
         if not bucket:
             raise OpsError("store_invalid", "The store's address names no bucket.", "Write s3://bucket/prefix.")
         return {"type": "s3", "bucket": bucket, **({"prefix": prefix.strip("/")} if prefix.strip("/") else {})}

@@ -9,25 +9,26 @@ module: pg_restore_tenant
 short_description: Restore one schema of a multi-tenant PostgreSQL database while the others are served
 version_added: 0.1.0
 description:
-  - Brings the rows of one schema back to what a set says, and touches nothing else. The schema is restored into a scratch
-    database first and proven against the set; then, in one transaction on the live database, rows that are the same stay
-    untouched, differing ones are updated, missing ones inserted, surplus ones deleted.
-  - The tenant's tables are locked against writers for that transaction, all in one step; readers, and all other tenants,
-    are not held up. Before the commit every table is compared with the scratch database by count and hash, else everything
-    is rolled back.
-  - The rows as they were right before are kept as a set of their own; the result has the command that goes back to it.
-    V(latest) never chooses such a set.
-  - Foreign keys stay enforced, triggers of users do not fire. Sequences never go back. Materialized views of the schema are
-    refreshed in the same transaction. Publications send the changes on.
-  - It is refused, with the list, when the live structure is not the set's; when rows of other schemas refer to rows that
-    the set does not have, whatever their ON DELETE says; when the set's rows refer to rows of other schemas that are gone;
-    when they point at large objects that do not exist (a schema's dump has none, and contents of large objects are neither
-    compared nor changed). A table without a primary key or another unique key over NOT NULL columns is emptied and filled
-    again if anything differs, unless it is referred to.
-  - When the live database has lost the schema, the whole schema is created from the set, with keys, triggers and grants, in
-    one transaction from complete local files, and proven in it. What other schemas had that spoke of it is returned as SQL.
-  - Check mode creates nothing, so it cannot compare row by row. It shows the rows of both sides, and which tables are equal
-    when the set has hashes.
+  - Brings the rows of one schema back to what a set says, and touches nothing else. The schema is restored into a
+    scratch database first and proven against the set; then, in one transaction on the live database, rows that are
+    the same stay untouched, differing ones are updated, missing ones inserted, surplus ones deleted.
+  - The tenant's tables are locked against writers for that transaction, all in one step; readers, and all other
+    tenants, are not held up. Before the commit every table is compared with the scratch database by count and hash,
+    else everything is rolled back.
+  - The rows as they were right before are kept as a set of their own; the result has the command that goes back to
+    it. V(latest) never chooses such a set.
+  - Foreign keys stay enforced, triggers of users do not fire. Sequences never go back. Materialized views of the
+    schema are refreshed in the same transaction. Publications send the changes on.
+  - It is refused, with the list, when the live structure is not the set's; when rows of other schemas refer to rows
+    that the set does not have, whatever their ON DELETE says; when the set's rows refer to rows of other schemas
+    that are gone; when they point at large objects that do not exist (a schema's dump has none, and contents of
+    large objects are neither compared nor changed). A table without a primary key or another unique key over NOT
+    NULL columns is emptied and filled again if anything differs, unless it is referred to.
+  - When the live database has lost the schema, the whole schema is created from the set, with keys, triggers and
+    grants, in one transaction from complete local files, and proven in it. What other schemas had that spoke of it
+    is returned as SQL.
+  - Check mode creates nothing, so it cannot compare row by row. It shows the rows of both sides, and which tables
+    are equal when the set has hashes.
 author:
   - saasops.runbook contributors (@saasops)
 extends_documentation_fragment:
@@ -48,11 +49,14 @@ options:
     type: str
     required: true
   set:
-    description: Id of a set of the whole database or of the tenant, or V(latest) for the newest complete one that has it.
+    description:
+      - Id of a set of the whole database or of the tenant, or V(latest) for the newest complete one that has it.
     type: str
     default: latest
   staging:
-    description: Folder where the client tools run, for the fetched dump. Of a directory dump only the tenant's files are fetched.
+    description:
+      - Folder where the client tools run, for the fetched dump. Of a directory dump only the tenant's files are
+        fetched.
     type: path
     default: /var/tmp
   jobs:
@@ -209,7 +213,7 @@ plan:
   type: dict
 """
 
-from ansible_collections.saasops.runbook.plugins.module_utils.execute.tenant import execute
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.tenant import STAGING, execute
 from ansible_collections.saasops.runbook.plugins.module_utils.module import run_module
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.connection import CONNECTION_SPEC
 from ansible_collections.saasops.runbook.plugins.module_utils.store.open import STORE_SPEC
@@ -219,7 +223,7 @@ SPEC = {
     "database": {"type": "str", "required": True},
     "tenant": {"type": "str", "required": True},
     "set": {"type": "str", "default": "latest"},
-    "staging": {"type": "path", "default": "/var/tmp"},
+    "staging": {"type": "path", "default": STAGING},
     "jobs": {"type": "int", "default": 0},
     "lock_wait": {"type": "float", "default": 2},
     "lock_attempts": {"type": "int", "default": 10},

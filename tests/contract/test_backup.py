@@ -281,7 +281,7 @@ def test_no_free_connection_slot_is_refused_with_its_code(server: Server, filled
     crowd = []
     try:
         with contextlib.suppress(OpsError):
-            for _ in range(100):
+            for _number in range(100):
                 crowd.append(Target.from_params(connection(server, user="plain", password="plain")).session(filled))
         assert len(crowd) < 100
         with pytest.raises(OpsError) as caught:

@@ -39,7 +39,7 @@ AWKWARD = [
 
 @pytest.fixture(scope="module", params=KINDS)
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
-    kind, _, version = request.param.partition("-")
+    kind, _dash, version = request.param.partition("-")
     if kind == "docker":
         found: Place = request.getfixturevalue("docker_postgres").place()
     else:
@@ -335,8 +335,10 @@ def test_a_database_is_created_outside_a_transaction(session: Session, place: Pl
     ids=str,
 )
 def test_a_login_that_fails_says_why(place: Place, changes: dict[str, object], code: str) -> None:
+    fields = dict(changes)
+    database = str(fields.pop("database", "postgres"))
     with pytest.raises(OpsError) as caught:
-        place.open(**changes)
+        place.open(database, **fields)
     assert caught.value.code == code
     assert "wrong" not in caught.value.cause
     assert "wro:ng" not in caught.value.cause

@@ -55,17 +55,25 @@ def live(server: Server, demo_database: str, store: Path) -> Iterator[str]:
     drop_family(server, demo_database)
 
 
-@contextlib.contextmanager
-def stuck(server: Server, database: str) -> Iterator[None]:
+class Stuck:
     """A backend in the database that no signal reaches, as one in a hung system call."""
-    with contextlib.closing(server.connect(database)) as held:
-        pid = held.info.backend_pid
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
+
+    def __init__(self, server: Server, database: str) -> None:
+        self._held = server.connect(database)
+        self._pid = self._held.info.backend_pid
+
+    def __enter__(self) -> Stuck:
+        os.kill(self._pid, signal.SIGSTOP)
+        return self
+
+    def let_go(self) -> None:
+        """What was sent to it meanwhile reaches it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGCONT)
+
+    def __exit__(self, *_exception: object) -> None:
+        self.let_go()
+        self._held.close()
 
 
 def renaming(server: Server) -> bool:
@@ -86,7 +94,7 @@ def open_and_whole(server: Server, database: str, before: str) -> None:
 
 def test_a_module_killed_in_the_middle_of_the_renames_changes_nothing(server: Server, live: str, store: Path) -> None:
     before, oid = content(server, live), databases(server)[live]
-    with stuck(server, live), process("pg_swap", parameters(server, store, live, {"state": "switched"})) as child:
+    with Stuck(server, live), process("pg_swap", parameters(server, store, live, {"state": "switched"})) as child:
         until(lambda: renaming(server))
         child.send_signal(signal.SIGKILL)
         child.wait(10)
@@ -140,7 +148,7 @@ def test_an_undo_killed_in_the_middle_changes_nothing_and_the_old_database_is_cl
 ) -> None:
     swap(server, store, live, "switched")
     before, oid = content(server, live), databases(server)[live]
-    with stuck(server, live), process("pg_swap", parameters(server, store, live, {"state": "undone"})) as child:
+    with Stuck(server, live), process("pg_swap", parameters(server, store, live, {"state": "undone"})) as child:
         until(lambda: renaming(server))
         child.send_signal(signal.SIGKILL)
         child.wait(10)
@@ -160,7 +168,7 @@ def test_connections_that_cannot_be_held_off_are_named_and_clients_go_on(
     server: Server, live: str, store: Path
 ) -> None:
     before, oid = content(server, live), databases(server)[live]
-    with stuck(server, live), Prober(server.dsn(live)) as prober:
+    with Stuck(server, live), Prober(server.dsn(live)) as prober:
         with pytest.raises(OpsError) as refused:
             swap(server, store, live, "switched")
         time.sleep(0.2)
@@ -178,9 +186,8 @@ def test_connections_that_cannot_be_held_off_are_named_and_clients_go_on(
 
 def test_a_backend_that_lets_go_late_costs_an_attempt_and_no_more(server: Server, live: str, store: Path) -> None:
     oid = databases(server)[live]
-    with contextlib.ExitStack() as held:
-        held.enter_context(stuck(server, live))
-        threading.Timer(2.5, held.close).start()
+    with Stuck(server, live) as backend:
+        threading.Timer(2.5, backend.let_go).start()
         switched = swap(server, store, live, "switched")
         time.sleep(1)
     assert int(str(switched.evidence["attempts"])) > 1
@@ -189,7 +196,7 @@ def test_a_backend_that_lets_go_late_costs_an_attempt_and_no_more(server: Server
 
 def test_ctrl_c_in_a_switch_changes_nothing(server: Server, live: str, store: Path) -> None:
     before, oid = content(server, live), databases(server)[live]
-    with stuck(server, live), process("pg_swap", parameters(server, store, live, {"state": "switched"})) as child:
+    with Stuck(server, live), process("pg_swap", parameters(server, store, live, {"state": "switched"})) as child:
         until(lambda: renaming(server))
         child.send_signal(signal.SIGINT)
         child.wait(20)
@@ -201,7 +208,7 @@ def test_ctrl_c_in_a_switch_changes_nothing(server: Server, live: str, store: Pa
 
 def test_the_terminating_session_that_is_ended_itself_changes_nothing(server: Server, live: str, store: Path) -> None:
     before, oid = content(server, live), databases(server)[live]
-    with stuck(server, live), process("pg_swap", parameters(server, store, live, {"state": "switched"})) as child:
+    with Stuck(server, live), process("pg_swap", parameters(server, store, live, {"state": "switched"})) as child:
         until(lambda: renaming(server))
         server.psql(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'saasops-restore-%'"
@@ -257,7 +264,7 @@ def test_a_server_killed_in_a_switch_has_its_live_database_whole(server: Server,
         take_backup(own, store, "demo")
         restore(own, store, "demo")
         before, oid = content(own, "demo"), databases(own)["demo"]
-        with stuck(own, "demo"), process("pg_swap", parameters(own, store, "demo", {"state": "switched"})) as child:
+        with Stuck(own, "demo"), process("pg_swap", parameters(own, store, "demo", {"state": "switched"})) as child:
             until(lambda: renaming(own))
             own.kill()
             answer = outcome(child)
@@ -321,3 +328,32 @@ def test_a_role_that_may_not_end_the_sessions_is_refused_beforehand(server: Serv
     finally:
         server.psql("DROP ROLE switcher")
     assert refused.value.code == "connections_not_held_off"
+
+
+def test_a_store_that_is_lost_during_the_renames_does_not_hide_that_they_happened(
+    server: Server, live: str, store: Path
+) -> None:
+    oid = databases(server)[live]
+    away = store.with_name("away")
+    given = parameters(server, store, live, {"state": "switched"})
+    with Stuck(server, live) as backend, process("pg_swap", given) as child:
+        until(lambda: renaming(server))
+        store.rename(away)
+        backend.let_go()
+        answer = outcome(child)
+    away.rename(store)
+    assert answer["code"] == "record_not_written", answer
+    assert "was switched" in str(answer["msg"])
+    assert databases(server)[live] != oid
+    found = swap(server, store, live, "switched")
+    assert fact(found, "state") == "switched"
+    assert databases(server)[fact(found, "aside")] == oid
+
+
+def test_a_database_that_only_reads_by_default_is_switched_too(server: Server, live: str, store: Path) -> None:
+    server.psql("INSERT INTO marker (writer) VALUES ('x')", live)
+    for setting in ("default_transaction_read_only = on", "statement_timeout = '1ms'"):
+        server.psql(f'ALTER DATABASE "{live}" SET {setting}')
+    assert swap(server, store, live, "switched").changed
+    assert server.psql("SHOW default_transaction_read_only", live) == "on"
+    assert swap(server, store, live, "undone").changed

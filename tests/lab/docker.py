@@ -142,8 +142,8 @@ def _remove_orphans() -> None:
     """On an engine that is not ours: containers that a killed run of this host left."""
     listed = docker("ps", "--all", f"--filter=label={LABEL}", f'--format={{{{.ID}}}} {{{{.Label "{LABEL}"}}}}')
     for line in listed.splitlines():
-        identifier, _, owner = line.partition(" ")
-        host, _, name = owner.rpartition(":")
+        identifier, _space, owner = line.partition(" ")
+        host, _colon, name = owner.rpartition(":")
         if host == socket.gethostname() and not processes.alive(name):
             docker("rm", "--force", "--volumes", identifier)
 

@@ -46,7 +46,8 @@ def change_hard(server: Server, database: str) -> None:
 
 _ROWS = """
 SELECT c.relname,
-       format('SELECT coalesce(string_agg(t::text, chr(10) ORDER BY t::text), %L) FROM ONLY %I.%I t', '', n.nspname, c.relname)
+       format('SELECT coalesce(string_agg(t::text, chr(10) ORDER BY t::text), %L) FROM ONLY %I.%I t',
+              '', n.nspname, c.relname)
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = {schema} AND c.relkind IN ('r', 'm') AND c.relispopulated ORDER BY 1
 """

@@ -113,7 +113,7 @@ def test_a_role_that_may_read_little_is_told_what_it_lacks(server: postgres.Serv
 
 
 def test_a_wrong_password_is_refused_by_its_code(server: postgres.Server, tmp_path: Path) -> None:
-    done = discover(server, tmp_path, password="wrong")
+    done = discover(server, tmp_path, password="not this one")
     assert done.code != 0
     assert "[wrong_password]" in done.output
 

@@ -12,11 +12,13 @@ import psycopg2
 import pytest
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.restore import execute
 from ansible_collections.saasops.runbook.tests.lab import disk, postgres
-from ansible_collections.saasops.runbook.tests.lab.acts import connection, take_backup
+from ansible_collections.saasops.runbook.tests.lab.acts import connection, context, parameters, take_backup
 from ansible_collections.saasops.runbook.tests.lab.demo import Parameters, create
 from ansible_collections.saasops.runbook.tests.lab.postgres import Server
 from ansible_collections.saasops.runbook.tests.lab.restores import (
+    RESTORE,
     content,
     databases,
     drop_family,
@@ -48,7 +50,7 @@ def small(server: Server, database: str) -> Iterator[str]:
 def refusal(server: Server, store: Path, live: str, **changes: object) -> OpsError:
     before = databases(server)
     with pytest.raises(OpsError) as refused:
-        restore(server, store, live, **changes)
+        execute(parameters(server, store, live, {**RESTORE, **changes}), context())
     assert databases(server) == before
     return refused.value
 

@@ -146,7 +146,8 @@ def test_it_works_through_psql_alone(server: Server, hard: str, store: Path) -> 
 def test_odd_names_of_a_tenant_are_names(server: Server, database: str, store: Path, schema: str) -> None:
     quoted = '"' + schema.replace('"', '""') + '"'
     server.psql(
-        f'CREATE SCHEMA {quoted}; CREATE TABLE {quoted}.{quoted} ({quoted} int PRIMARY KEY, {quoted[:-1]}2" text UNIQUE);'
+        f"CREATE SCHEMA {quoted};"
+        f'CREATE TABLE {quoted}.{quoted} ({quoted} int PRIMARY KEY, {quoted[:-1]}2" text UNIQUE);'
         f" INSERT INTO {quoted}.{quoted} SELECT n, 'v' || n FROM generate_series(1, 9) n",
         database,
     )
@@ -450,7 +451,8 @@ def test_an_older_set_is_found_for_a_tenant_that_newer_ones_lack(server: Server,
 
 def test_a_lost_schema_comes_back_whole(server: Server, hard: str, store: Path) -> None:
     server.psql(
-        "GRANT USAGE ON SCHEMA org_a TO pg_monitor; COMMENT ON SCHEMA org_a IS 'it''s'; CREATE PUBLICATION sent FOR TABLE org_a.tree;"
+        "GRANT USAGE ON SCHEMA org_a TO pg_monitor; COMMENT ON SCHEMA org_a IS 'it''s';"
+        "CREATE PUBLICATION sent FOR TABLE org_a.tree;"
         "GRANT SELECT ON org_a.tree TO pg_monitor; CREATE TABLE public.bills (tree_id int REFERENCES org_a.tree)",
         hard,
     )

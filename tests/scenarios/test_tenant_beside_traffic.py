@@ -66,7 +66,7 @@ def test_other_tenants_write_and_readers_of_this_one_read_without_a_gap(
         shared = stack.enter_context(Writer(dsn))
         readers = [stack.enter_context(Prober(dsn, question=question)) for question in (reading, totals)]
         result = restore_tenant(server, store, demo_database, "org_acme")
-    gaps = [now - before for (_, before), (_, now) in zip(shared.committed, shared.committed[1:])]
+    gaps = [now - before for (_one, before), (_other, now) in zip(shared.committed, shared.committed[1:])]
     assert changes_of(result)["Activity"][1] >= ROWS // 2
     assert (others.failures, shared.refused, [r.failures for r in readers]) == ([], 0, [[], []])
     assert max([others.largest_gap, *gaps, *[r.largest_gap for r in readers]]) < 0.5

@@ -156,7 +156,7 @@ def test_the_next_command_as_printed_makes_the_first_proven_backup(shop: postgre
     assert 0 < len([line for line in drafted if re.match(r"    (all:|  )", line)]) <= 10
     command = next(line.strip() for line in lines if line.lstrip().startswith("ANSIBLE_COLLECTIONS_PATH="))
     variable, *argv = shlex.split(command)
-    name, _, value = variable.partition("=")
+    name, _sign, value = variable.partition("=")
     environment = {**os.environ, name: value, "PGPASSFILE": str(shop.passfile), "HOME": str(tmp_path)}
     done = subprocess.run(
         argv, env=environment, cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=120, check=False

@@ -73,7 +73,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Foreign:
-    """A foreign key. action codes are the catalog's: a (no action), r (restrict), c (cascade), n (null), d (default)."""
+    """A foreign key. Actions are the catalog's: a (none), r (restrict), c (cascade), n (null), d (default)."""
 
     name: str
     schema: str

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Optional, cast
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.fingerprint import Entries, readable
@@ -75,7 +75,7 @@ def written_since(before: Mapping[str, Json], now: Mapping[str, Json]) -> Losses
 
     None when they cannot be compared: a reset in between, a crash (which sets them to zero), or none recorded.
     """
-    old, new = cast("Entries | None", before.get("counters")), cast("Entries | None", now.get("counters"))
+    old, new = cast(Optional[Entries], before.get("counters")), cast(Optional[Entries], now.get("counters"))
     if old is None or new is None or before.get("stats_reset") != now.get("stats_reset"):
         return None
     found = []
@@ -96,7 +96,7 @@ def written_since(before: Mapping[str, Json], now: Mapping[str, Json]) -> Losses
 
 def counted_since(before: Mapping[str, Json], now: Mapping[str, Json]) -> Losses:
     """Losses from two counts of all rows (fingerprints): a lower bound."""
-    old, new = cast("Entries", before.get("tables") or {}), cast("Entries", now.get("tables") or {})
+    old, new = cast(Entries, before.get("tables") or {}), cast(Entries, now.get("tables") or {})
     found = []
     for name in sorted(set(old) | set(new)):
         delta = int(str((new.get(name) or {}).get("rows") or 0)) - int(str((old.get(name) or {}).get("rows") or 0))

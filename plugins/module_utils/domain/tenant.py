@@ -127,7 +127,7 @@ def _shape_refusals(shape: Shape, around: Surroundings) -> list[Refusal]:
         found.append(
             _refuse(
                 "table_without_key",
-                f"Tables without a primary key are referred to by others, so their rows cannot be told apart: {listed(names)}.",
+                f"Tables without a primary key are referred to, so their rows cannot be told apart: {listed(names)}.",
                 "Give them a primary key or a unique index over NOT NULL columns.",
                 {"tables": [t.name for t in bare]},
             )
@@ -171,7 +171,7 @@ def counts_of(
             for one, other in mine
         )
         found[table.name] = Count(
-            sum(rows_in(one) for one, _ in mine), sum(rows_in(other) for _, other in mine), bool(same)
+            sum(rows_in(one) for one, _other in mine), sum(rows_in(other) for _one, other in mine), bool(same)
         )
     return found
 
@@ -273,6 +273,7 @@ def decide_changes(
                 "updated": change.updated,
                 "deleted": change.deleted,
                 "unchanged": change.unchanged,
+                **({"rewritten": change.rewritten} if change.rewritten else {}),
             },
         )
         for change in changes

@@ -82,7 +82,7 @@ def parents_refusal(tenant: str, found: Sequence[Referring]) -> OpsError:
         f"Rows of tenant {tenant!r} in the set refer to rows of other schemas that are not there any more: "
         + "; ".join(item.text() for item in found)
         + ".",
-        "Nothing was changed. Put these rows back first (restore the database beside and copy them), or choose another set.",
+        "Nothing was changed. Put these rows back first (restore the database beside, copy them), or take another set.",
         {
             "references": [
                 {
@@ -101,7 +101,7 @@ def large_objects_refusal(tenant: str, missing: Sequence[int]) -> OpsError:
     """Rows of the set point at large objects that do not exist."""
     return OpsError(
         "large_objects_missing",
-        f"Rows of tenant {tenant!r} in the set point at {len(missing)} large objects that are not in the live database: "
+        f"Rows of tenant {tenant!r} in the set point at {len(missing)} large objects that the live one lacks: "
         f"{', '.join(str(n) for n in missing[:10])}{', ...' if len(missing) > 10 else ''}.",
         "Nothing was changed. Large objects belong to no schema: restore a set of the whole database beside (verb "
         "restore), bring these over (lo_export, lo_import with the same oid), and run the verb again.",
@@ -113,8 +113,9 @@ def mismatch(tenant: str, found: Sequence[str]) -> OpsError:
     """After the changes, inside the transaction, the rows are not the set's: everything was rolled back."""
     return OpsError(
         "tenant_mismatch",
-        f"After the changes schema {tenant!r} was not what the set says: {listed(found)}. All changes were rolled back.",
-        "Nothing was changed. A rule, a trigger of an extension or row security may have changed rows; see the server log.",
+        f"After the changes schema {tenant!r} was not what the set says: {listed(found)}. All was rolled back.",
+        "Nothing was changed. Look for generated columns that depend on where or when they are computed, and for "
+        "triggers of extensions.",
         {"tables": list(found)},
     )
 

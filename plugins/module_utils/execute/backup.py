@@ -180,7 +180,7 @@ def execute(params: dict[str, object], context: Context) -> Result:
         schemas = sorted({name for part, _found in due for name in part.schemas})
         snapshot = take_snapshot(exporter, reader, schemas)
         stack.callback(snapshot.release)
-        workers = [connect(database) for _ in range(job.jobs)]
+        workers = [connect(database) for _number in range(job.jobs)]
         for worker in workers:
             join(worker, snapshot)
         made = []

@@ -171,7 +171,7 @@ def _as_left(decisions: Sequence[Decision], left: Sequence[Held]) -> list[Decisi
 def execute(params: dict[str, object], context: Context) -> Result:
     """The module pg_backup_prune."""
     named = [str(item) for item in cast("list[object]", params.get("also_delete") or [])]
-    policy = read_policy(cast("Mapping[str, object]", params["retention"]), named)
+    policy = read_policy(cast(Mapping[str, object], params["retention"]), named)
     ceiling = None if params.get("max_delete") is None else int(str(params["max_delete"]))
     system = str(params["system"])
     store = open_store(cast("dict[str, object]", params["store"]))

@@ -17,6 +17,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.facts imp
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.leftovers import mark_of
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.locks import hold
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.restore import unbound
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.server_state import system_identifier
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
 from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Store
@@ -60,6 +61,7 @@ def guarded(params: dict[str, object], context: Context) -> Iterator[Guard]:
     with contextlib.ExitStack() as stack:
         session = holder.session()
         stack.callback(session.close)
+        unbound(session)
         with contextlib.closing(holder.session()) as other:
             refuse_pooler(session, other)
         warnings: tuple[str, ...] = ()

@@ -135,7 +135,9 @@ def _sentence(job: RestoreJob, record: Restoration) -> str:
     if record.state == "switched":
         return f"{what} is live since {record.switched_at}; name another target to restore it once more."
     done = f"{what} stands verified as {record.target}: {job.manifest.tables} tables, {job.manifest.rows:,} rows."
-    return done if record.partial else f"{done} To switch: {switch_command(record)}"
+    if record.partial:
+        return f"{done} To drop it: ansible-playbook saasops.runbook.restore_finish -e restore={record.id}"
+    return f"{done} To switch: {switch_command(record)}"
 
 
 def _load_set(params: dict[str, object], job_store: Store, system: str, database: str) -> tuple[Manifest, Contents]:

@@ -98,7 +98,8 @@ def execute(params: dict[str, object], context: Context) -> Result:
             return Result(Plan(state, ()), changed, _sentence(done, state, False), evidence)
         act = {"switched": switch, "undone": undo, "finished": finish}[state]
         plan, record, more = act(job, record)
-        plan = replace(plan, warnings=(*plan.warnings, *guard.warnings))
+        warnings = (*plan.warnings, *guard.warnings, *_aside(job, guard.records, record))
+        plan = replace(plan, warnings=warnings)
     message = _would(plan) if context.check_mode else _sentence(record, state, True)
     return Result(
         plan,
@@ -106,6 +107,18 @@ def execute(params: dict[str, object], context: Context) -> Result:
         message,
         {"restore": _evidence(record), "cleaned": guard.cleaned, **more},
     )
+
+
+def _aside(job: SwapJob, records: list[Restoration], acted_on: Restoration) -> list[str]:
+    """Databases of other switches and undos that still stand aside."""
+    return [
+        f"{r.aside} stands aside since {r.undone_at or r.switched_at}; restore_finish -e restore={r.id} drops it."
+        for r in records
+        if r.id != acted_on.id
+        and r.state in ("switched", "undone")
+        and r.aside
+        and look.database_of_oid(job.session, r.aside_oid) == r.aside
+    ]
 
 
 def _would(plan: Plan) -> str:

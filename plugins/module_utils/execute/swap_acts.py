@@ -173,7 +173,7 @@ def switch(job: SwapJob, record: Restoration) -> tuple[Plan, Restoration, dict[s
             record = replace(record, aside_sequences=sequences_json(last))
             # nobody writes there any more: now the loss is final
             losses = losses_since_backup(job, record, record.aside_oid, record.aside)
-    record = save(job.store, conclude_switch(job.session, record, job.context.now))
+    record = _save_done(job, conclude_switch(job.session, record, job.context.now))
     record = vacuum_rest(job, record)
     return plan, record, {"losses": losses.as_json(), **_told(done)}
 
@@ -183,6 +183,18 @@ def _conclude_failed(job: SwapJob, record: Restoration) -> None:
     with contextlib.suppress(OpsError):
         after, _sentence = concluded(job.session, job.target, record, job.context.now)
         save(job.store, after)
+
+
+def _save_done(job: SwapJob, record: Restoration) -> Restoration:
+    """Write down what has happened. Raises record_not_written, which says that it has happened."""
+    try:
+        return save(job.store, record)
+    except OpsError as error:
+        raise OpsError(
+            "record_not_written",
+            f"{job.database!r} was {record.state}, but the store did not take the record of it: {error.cause}",
+            "Once the store answers again, run the verb again: it finds what was done and writes it down.",
+        ) from error
 
 
 def _told(done: Swapped) -> dict[str, object]:
@@ -244,7 +256,7 @@ def undo(job: SwapJob, record: Restoration) -> tuple[Plan, Restoration, dict[str
             last, said = _after_exchange(job, record.newer, set_to)
             plan = replace(plan, warnings=(*plan.warnings, *said))
             record = replace(record, aside_sequences=sequences_json(last))
-    record = save(job.store, conclude_undo(job.session, record, job.context.now))
+    record = _save_done(job, conclude_undo(job.session, record, job.context.now))
     return plan, record, {"losses": losses.as_json(), **_told(done)}
 
 
@@ -300,7 +312,7 @@ def finish(job: SwapJob, record: Restoration) -> tuple[Plan, Restoration, dict[s
     if not plan.empty:
         confirm(session, job.system, job.database)
         session.run(f"DROP DATABASE {ident(record.aside)}")
-    record = save(job.store, replace(record, state="finished", finished_at=iso(time.time())))
+    record = _save_done(job, replace(record, state="finished", finished_at=iso(time.time())))
     return plan, record, {}
 
 

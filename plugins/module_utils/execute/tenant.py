@@ -6,14 +6,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import cast
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain import tenant as decide
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.backup import Part
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json, iso
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Plan, describe
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.shape import (
     Shape,
@@ -21,17 +19,18 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.shape impor
     structure_differences,
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.tenant_refusals import (
-    disk_refusal,
     structure_refusal,
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.execute import tenant_merge, tenant_whole
-from ansible_collections.saasops.runbook.plugins.module_utils.execute.backup_set import (
-    Job,
-    make_set,
-    remove_partial,
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.tenant_run import (
+    Progress,
+    Run,
+    clean,
+    forget,
+    keep,
+    refuse_small_disk,
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.tenant_source import (
-    Chosen,
     choose,
     fetch,
     prove,
@@ -39,12 +38,11 @@ from ansible_collections.saasops.runbook.plugins.module_utils.execute.tenant_sou
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Context, Result
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres import tenant as beside
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.facts import (
-    DatabaseFacts,
     read_facts,
     refuse_pooler,
 )
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.fingerprint import counters, take_fingerprint
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.leftovers import end_leftovers, mark_of
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.fingerprint import take_fingerprint
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.leftovers import mark_of
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.live_merge import positions
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.locks import confirm, hold
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
@@ -55,65 +53,15 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.reference
     tables_of,
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.restore import default_jobs
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.server_state import read_volumes
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.shape import read_shape
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.snapshot import join, plain_view, take_snapshot
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.snapshot import plain_view
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.tables import missing_schemas, relations
-from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Store
-from ansible_collections.saasops.runbook.plugins.module_utils.store.codec import open_codec
 from ansible_collections.saasops.runbook.plugins.module_utils.store.open import open_store
 
-STAGING = "/var/tmp"
-# from the session's search_path a catalog text leaves out what need not be qualified; texts of two databases are compared
+STAGING = "/var/tmp"  # noqa: S108
+# a catalog text leaves out the schemas of the search_path, and texts of two databases are compared
 QUALIFIED = "SET search_path = pg_catalog"
-
-
-class Progress:
-    """A line at once when the step changes, else one every few seconds."""
-
-    def __init__(self, context: Context, every: float = 3.0) -> None:
-        self._context, self._every, self._last, self._step = context, every, 0.0, ""
-
-    def __call__(self, text: str) -> None:
-        step = text.split(":")[0]
-        if step != self._step or time.monotonic() - self._last >= self._every:
-            self._last, self._step = time.monotonic(), step
-            self._context.progress(text)
-
-
-@dataclass(frozen=True)
-class Run:
-    """All that one run of the module works with. mark names its processes, scratch database and staging alike."""
-
-    system: str
-    database: str
-    tenant: str
-    target: Target
-    store: Store
-    context: Context
-    facts: DatabaseFacts
-    chosen: Chosen
-    jobs: int
-    staging: str
-    bounds: tenant_merge.Bounds
-    mark: str
-    connect: Callable[[str | None], Session]
-    tell: Progress
-
-    @property
-    def name(self) -> str:
-        """Of the scratch database and of the staging schema."""
-        return self.mark.replace("-", "_")
-
-    @property
-    def folder(self) -> str:
-        return f"{self.staging}/{self.mark}"
-
-    @property
-    def source(self) -> decide.Source:
-        manifest = self.chosen.manifest
-        return decide.Source(manifest.set_id, manifest.kind, iso(manifest.snapshot_at))
 
 
 def _live_counts(run: Run, reader: Session, shape: Shape) -> dict[str, decide.Count]:
@@ -129,75 +77,24 @@ def _live_counts(run: Run, reader: Session, shape: Shape) -> dict[str, decide.Co
     return decide.counts_of(shape, restored, decide.tables_of(live, run.tenant), comparable)
 
 
-def _refuse_small_disk(run: Run, session: Session, live_bytes: int) -> None:
-    """Scratch database and staged tables need the tenant's size each, the changes as much WAL at the most."""
-    stored = run.chosen.manifest.raw_bytes
-    share = stored if not run.chosen.whole or run.chosen.manifest.pipeline != "directory" else min(stored, live_bytes)
-    needs = {"data": 2 * live_bytes, "wal": live_bytes, "staging": share}
-    short = [v for v in read_volumes(run.target, session, run.staging, needs) if v.free < v.needed]
-    if short:
-        raise disk_refusal(short)
-
-
-def _clean(run: Run, guard: Session, session: Session, own: Sequence[int]) -> list[str]:
-    """Remove what an interrupted run left; the advisory lock that is held says that none is running."""
-    said = end_leftovers(run.target, guard, run.mark, own)
-    if beside.drop_scratch(guard, run.name):
-        said.append(f"scratch database {run.name} of an interrupted run dropped")
-    if beside.drop_staging(session, run.name):
-        said.append(f"staging schema {run.name} of an interrupted run dropped")
-    run.target.transport.remove_tree(run.folder)
-    return said + [f"partial set {name} removed" for name in remove_partial(run.store, run.system, run.database)]
-
-
-def _keep(run: Run, hashes: bool) -> str:
-    """Back the tenant up as it is now, as a set of its own; the caller's locks keep writers out meanwhile."""
-    exporter, reader = run.connect(run.database), run.connect(run.database)
-    job = Job(
-        system=run.system,
-        database=run.database,
-        target=run.target,
-        store=run.store,
-        staging="",
-        jobs=run.jobs,
-        hashes=hashes,
-        codec=open_codec("zstd"),
-        key=decide.UNDO_KEY,
-        context=run.context,
-        facts=run.facts,
-        reader=reader,
-    )
-    before = counters(reader)
-    snapshot = take_snapshot(exporter, reader, [run.tenant])
-    workers = [run.connect(run.database) for _number in range(run.jobs)]
-    try:
-        for worker in workers:
-            join(worker, snapshot)
-        part = Part(
-            "tenant", (run.tenant,), run.tenant, len(snapshot.relations), sum(r.bytes for r in snapshot.relations)
-        )
-        return make_set(job, part, list(snapshot.relations), snapshot, workers, before).set_id
-    finally:
-        snapshot.release()
-        for session in (*workers, exporter, reader):
-            session.close()
-
-
 def _merge(
     run: Run, guard: Session, reader: Session, shape: Shape, around: Surroundings
 ) -> tuple[tenant_merge.Outcome, list[str]]:
     """Scratch database, comparison of structure, staging, transaction. What was made for it is gone afterwards."""
     session = run.connect(run.database)
-    cleaned = _clean(run, guard, session, [guard.pid, reader.pid, session.pid])
+    cleaned = clean(run, guard, session, [guard.pid, reader.pid, session.pid])
     with contextlib.ExitStack() as stack:
-        stack.callback(_forget, run, guard, session)
+        stack.callback(forget, run, guard, session)
         dump = fetch(run.target, run.facts.version, run.store, run.chosen, run.tenant, run.folder, run.jobs, run.tell)
         run.tell(f"restoring {run.tenant} beside")
         beside.create_scratch(guard, run.name, run.database)
         scratch = run.connect(run.name)
         names = (run.database, run.name, run.tenant)
         needed = needed_schemas(reader, run.tenant)
-        tick = lambda: run.tell(f"restoring {run.tenant} beside: rows")  # noqa: E731
+
+        def tick() -> None:
+            run.tell(f"restoring {run.tenant} beside: rows")
+
         beside.build_structure(run.target, scratch, names, needed, dump, tick)
         scratch.run(QUALIFIED)
         found = structure_differences(shape.traits, read_shape(scratch, run.tenant).traits)
@@ -219,28 +116,13 @@ def _merge(
             job,
             wanted,
             restored,
-            lambda: _keep(run, hashes=True),
+            lambda: keep(run, hashes=True),
             lambda: confirm(guard, run.system, run.database),
             run.tell,
         )
         tenant_merge.analyze(job, outcome.changes)
         scratch.close()
     return outcome, cleaned
-
-
-def _forget(run: Run, guard: Session, session: Session) -> None:
-    """Remove scratch database, staging schema and folder; what cannot be removed now is removed by the next run."""
-    with contextlib.suppress(Exception):
-        session.run("ROLLBACK")
-    for act in (
-        lambda: beside.drop_staging(session, run.name),
-        lambda: beside.drop_scratch(guard, run.name),
-        lambda: run.target.transport.remove_tree(run.folder),
-    ):
-        try:
-            act()
-        except Exception as error:  # the outcome of the run is what counts
-            run.context.warn(f"Not removed now, the next run does it: {error}")
 
 
 def execute(params: dict[str, object], context: Context) -> Result:
@@ -307,7 +189,7 @@ def _into_live(run: Run, reader: Session) -> Result:
     guard = run.connect(None)
     hold(guard, run.system, run.database)
     started = time.monotonic()
-    _refuse_small_disk(run, guard, sum(item.bytes for item in relations(reader, "r", [run.tenant])))
+    refuse_small_disk(run, guard, sum(item.bytes for item in relations(reader, "r", [run.tenant])))
     outcome, cleaned = _merge(run, guard, reader, shape, around)
     evidence.update(
         tables=[change.as_dict() for change in outcome.changes],
@@ -355,8 +237,8 @@ def _anew(run: Run, reader: Session) -> Result:
     hold(guard, run.system, run.database)
     started = time.monotonic()
     session = run.connect(run.database)
-    evidence["cleaned"] = _clean(run, guard, session, [guard.pid, reader.pid, session.pid])
-    _refuse_small_disk(run, guard, run.chosen.manifest.raw_bytes if not run.chosen.whole else 0)
+    evidence["cleaned"] = clean(run, guard, session, [guard.pid, reader.pid, session.pid])
+    refuse_small_disk(run, guard, run.chosen.manifest.raw_bytes if not run.chosen.whole else 0)
     try:
         dump = fetch(run.target, run.facts.version, run.store, run.chosen, run.tenant, run.folder, run.jobs, run.tell)
         confirm(guard, run.system, run.database)
@@ -379,7 +261,7 @@ def _anew(run: Run, reader: Session) -> Result:
             )
         evidence["large_objects_missing"] = missing
     finally:
-        _forget(run, guard, session)
+        forget(run, guard, session)
     rows = sum(decide.rows_in(entry) for entry in restored.values())
     evidence["tables"] = [
         decide.Change(name, decide.rows_in(entry), 0, 0, 0).as_dict() for name, entry in sorted(restored.items())
@@ -423,8 +305,8 @@ def _foreseen(run: Run, plan: Plan, counts: Mapping[str, decide.Count], evidence
     evidence.update(undo={}, cleaned=[], sequences=[])
     known = f"{len(same)} of {len(counts)} tables are known to be equal by their hashes. " if same else ""
     unknown = (
-        "How many rows differ in the others is known only once the set is restored beside, which check mode does not do; "
-        "the plan shows the rows of both sides."
+        "How many rows differ in the others is known only once the set is restored beside, which check mode does not "
+        "do; the plan shows the rows of both sides."
     )
     return _result(
         plan if changing else Plan(plan.verb, (), plan.ceilings, plan.warnings),

@@ -19,7 +19,10 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres import li
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres import merge
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.merge import Pair
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.references import referenced_large_objects
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.references import (
+    read_triggers,
+    referenced_large_objects,
+)
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Row, Session
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.shape import read_shape
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.snapshot import plain_view
@@ -145,7 +148,7 @@ def _locked(job: Merge, who: list[Row]) -> OpsError:
     names = [
         f"prepared transaction {row['gid']}"
         if row["gid"]
-        else f"pid {row['pid']} ({row['application'] or 'no name'}, user {row['user']}, {row['state']}, for {row['seconds']} s)"
+        else f"pid {row['pid']} ({row['application'] or 'no name'}, {row['user']}, {row['state']}, {row['seconds']} s)"
         for row in who
     ]
     return OpsError(
@@ -227,7 +230,7 @@ def _prove(job: Merge, wanted: Mapping[str, Row], deadline: steps.Deadline) -> N
         for name in now
         if now[name] != wanted[name]
     ]
-    triggers = steps.read_triggers(job.session, job.shape.schema)
+    triggers = read_triggers(job.session, job.shape.schema)
     if triggers != job.around.triggers:
         wrong.append("triggers are not in the state they were in")
     if wrong:

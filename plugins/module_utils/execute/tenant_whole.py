@@ -1,14 +1,14 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bring a whole schema back that the live database lost: from complete local files, in one transaction, proven in it."""
+"""Bring back a schema that the live database lost: from complete local files, in one transaction, proven in it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import cast
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain import tenant as decide
@@ -33,27 +33,33 @@ SCHEMA_SQL = "schema.sql"
 ATTEMPTS = 3
 
 
+@dataclass
+class _SchemaText:
+    """A sink that keeps the member schema.sql."""
+
+    texts: list[bytes] = field(default_factory=list)
+
+    def __call__(self, member: Member, chunks: Iterator[bytes]) -> None:
+        if member.name == SCHEMA_SQL:
+            self.texts.extend(chunks)
+
+
 def outside(store: Store, chosen: Chosen, tenant: str) -> list[decide.Outside] | None:
     """What other schemas had that spoke of the tenant, by the set's own schema.sql; None for a tenant's set."""
     if not chosen.whole:
         return None
     for stored in chosen.contents.objects:
         if any(member.name == SCHEMA_SQL for member in stored.members):
-            texts: list[bytes] = []
-
-            def sink(member: Member, chunks: object, texts: list[bytes] = texts) -> None:
-                if member.name == SCHEMA_SQL:
-                    texts.extend(cast("Sequence[bytes]", chunks))
-
+            collected = _SchemaText()
             folder = sets.folder(chosen.manifest.set_id)
-            read_pack(store, folder, stored, open_codec(chosen.manifest.codec), sink)
-            return decide.spoke_of(b"".join(texts).decode("utf-8", "replace"), tenant)
+            read_pack(store, folder, stored, open_codec(chosen.manifest.codec), collected)
+            return decide.spoke_of(b"".join(collected.texts).decode("utf-8", "replace"), tenant)
     return None
 
 
 def _prelude(chosen: Chosen, tenant: str) -> str:
     """SQL that creates the schema with owner, comment and grants, which pg_restore --schema leaves out."""
-    known = cast("Mapping[str, Mapping[str, Json]]", chosen.contents.properties.get("schemas") or {})
+    known = cast(Mapping[str, Mapping[str, Json]], chosen.contents.properties.get("schemas") or {})
     facts = known.get(tenant, {})
     owner = str(facts.get("owner") or "")
     lines = [f"CREATE SCHEMA {ident(tenant)}" + (f" AUTHORIZATION {ident(owner)};" if owner else ";")]
@@ -83,7 +89,7 @@ def _proof(chosen: Chosen, tenant: str, version: int) -> str:
             "DECLARE found record; BEGIN"
             " SELECT count(*) AS rows, {checksum:raw} AS hash INTO found FROM ONLY {table:I} AS t;"
             " IF found.rows <> {rows} OR found.hash IS DISTINCT FROM {hash} THEN"
-            " RAISE EXCEPTION USING ERRCODE = 'SAOPS', MESSAGE = format('%s has %s rows instead of %s, or other values',"
+            " RAISE EXCEPTION USING MESSAGE = format('%s has %s rows instead of %s, or other values',"
             " {name}, found.rows, {rows}); END IF; END",
             checksum=checksum if wanted_hash is not None else "NULL::text",
             table=(schema, name),
@@ -161,8 +167,8 @@ def _run(job: Whole, files: Sequence[str], tell: Callable[[str], None]) -> None:
     began = time.monotonic()
     with job.target.environment(job.database) as env:
         options = LOADING.format(memory=INDEX_MEMORY_MB).replace("-c synchronous_commit=off ", "")
-        env = {**env, "PGOPTIONS": options, "PGCLIENTENCODING": "UTF8"}
-        process = job.target.transport.start([*argv, "--output=/dev/null"], env=env, stdout=False)
+        variables = {**env, "PGOPTIONS": options, "PGCLIENTENCODING": "UTF8"}
+        process = job.target.transport.start([*argv, "--output=/dev/null"], env=variables, stdout=False)
         try:
             wait_for(process, "psql", lambda: tell(f"loading {job.tenant}: {time.monotonic() - began:.0f} s"))
         except OpsError as error:
@@ -175,8 +181,8 @@ def _run(job: Whole, files: Sequence[str], tell: Callable[[str], None]) -> None:
             raise OpsError(
                 "schema_not_restored",
                 f"Schema {job.tenant!r} could not be created: {first or error.cause}.",
-                "Nothing was changed. Create what is missing (a role, a type, rows of other schemas that it refers to), "
-                "then run the verb again.",
+                "Nothing was changed. Create what is missing (a role, a type, rows of other schemas that it refers "
+                "to), then run the verb again.",
             ) from error
         finally:
             process.kill()

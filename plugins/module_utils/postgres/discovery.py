@@ -41,7 +41,7 @@ def read_server(session: Session) -> ServerSight:
     )[0]
     return ServerSight(
         version=session.version,
-        version_text=str(row["version"]).split(" ")[0],
+        version_text=str(row["version"]).split(" ", maxsplit=1)[0],
         role=str(row["role"]),
         superuser=bool(row["superuser"]),
         reads_settings=bool(row["settings"]),

@@ -47,8 +47,8 @@ class Deadline:
         return OpsError(
             "time_limit",
             f"The transaction did not end within {self._seconds:g} seconds and was rolled back.",
-            "Nothing was changed. Run it at a quieter hour, or raise time_limit: for that long the tenant's own writers "
-            "may have to wait.",
+            "Nothing was changed. Run it at a quieter hour, or raise time_limit: for that long the tenant's own "
+            "writers may have to wait.",
         )
 
 
@@ -77,7 +77,8 @@ def blockers(session: Session, schema: str) -> list[Row]:
         render(
             "SELECT DISTINCT coalesce(a.pid, 0) AS pid, coalesce(a.application_name, '') AS application,"
             " coalesce(a.usename::text, '') AS user, coalesce(a.state, '') AS state,"
-            " coalesce(extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, p.prepared))::bigint, 0) AS seconds,"
+            " coalesce(extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, p.prepared))::bigint, 0)"
+            " AS seconds,"
             " coalesce(p.gid, '') AS gid"
             " FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace"
             " LEFT JOIN pg_stat_activity a ON a.pid = l.pid"

@@ -30,7 +30,7 @@ class Pair:
 
     @property
     def live(self) -> str:
-        """The live table. ONLY keeps tables that inherit from it out; a partitioned one is meant with its partitions."""
+        """The live table. ONLY keeps out tables that inherit from it; a partitioned one is meant with its parts."""
         name = f"{ident(self.schema)}.{ident(self.table.name)}"
         return name if self.table.partitioned else f"ONLY {name}"
 
@@ -70,7 +70,8 @@ def checksum(relation: str, columns: Sequence[Column]) -> str:
 
 def create_staged(pair: Pair) -> str:
     """An unlogged table for the copy: it holds only stored columns."""
-    return f"CREATE UNLOGGED TABLE {pair.staged} AS SELECT {column_list(pair.table.stored)} FROM {pair.target} WITH NO DATA"
+    columns = column_list(pair.table.stored)
+    return f"CREATE UNLOGGED TABLE {pair.staged} AS SELECT {columns} FROM {pair.target} WITH NO DATA"
 
 
 def copy_out(schema: str, table: Table) -> str:

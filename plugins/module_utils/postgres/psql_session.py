@@ -135,8 +135,8 @@ class PsqlSession:
             answer = self._exchange(self._process, statement + after.encode("ascii"), mark.encode("ascii"))
         if answer is None:
             raise self._died(timeout)
-        result, _, rest = answer.partition(mark.encode("ascii") + b" ")
-        state, _, rest = rest.partition(b"\n")
+        result, _mark, rest = answer.partition(mark.encode("ascii") + b" ")
+        state, _newline, rest = rest.partition(b"\n")
         failed, sqlstate = state.decode("ascii").split(" ")
         if failed == "true":
             message = rest.rpartition(b"\n" + mark.encode("ascii"))[0].decode("utf-8", "replace")

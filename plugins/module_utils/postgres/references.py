@@ -135,7 +135,7 @@ def needed_schemas(session: Session, schema: str) -> list[str]:
 
 
 def referenced_large_objects(session: Session, sources: list[tuple[str, str]]) -> list[int]:
-    """Oids in large-object columns, at most 1,000, given as (qualified table SQL, column), for which no large object exists."""
+    """Oids in the columns given as (table SQL, column) for which no large object exists; at most 1,000."""
     if not sources:
         return []
     union = " UNION ".join(

@@ -201,13 +201,26 @@ def default_jobs() -> int:
     return min(4, os.cpu_count() or 1)
 
 
+def unbound(session: Session) -> None:
+    """Take off what the role or the database may set for its clients: timeouts, and that they only read."""
+    names = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"]
+    if session.version >= 140000:
+        names.append("idle_session_timeout")
+    if session.version >= 170000:
+        names.append("transaction_timeout")
+    for name in names:
+        session.run(f"SET {name} = 0")
+    session.run("SET default_transaction_read_only = off")
+
+
 @contextlib.contextmanager
 def connected(target: Target, database: str, count: int) -> Iterator[list[Session]]:
-    """Sessions of one database, closed at the end."""
+    """Sessions of one database without bounds, closed at the end."""
     sessions: list[Session] = []
     try:
         for _number in range(count):
             sessions.append(target.session(database))
+            unbound(sessions[-1])
         yield sessions
     finally:
         for session in sessions:

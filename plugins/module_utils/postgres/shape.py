@@ -27,7 +27,8 @@ _TOPS = """
 tops AS (
   SELECT c.oid, c.relname, c.relkind FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
    WHERE n.nspname::text = {schema} AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
-     AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+     AND NOT EXISTS (SELECT FROM pg_depend d
+                      WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
      AND NOT EXISTS (SELECT FROM pg_partition_ancestors(c.oid) a JOIN pg_class p ON p.oid = a.relid
                       WHERE c.relispartition AND a.relid <> c.oid AND p.relnamespace = c.relnamespace)
 )
@@ -40,7 +41,8 @@ SELECT t.relname::text AS "table", t.relkind = 'p' AS partitioned, a.attname::te
        a.attgenerated::text AS generated, a.attidentity::text AS identity,
        (a.atttypid = 'oid'::regtype OR (y.typname = 'lo' AND y.typbasetype = 'oid'::regtype)) AS large_object,
        format_type(a.atttypid, a.atttypmod) || CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END
-         || CASE WHEN a.attcollation <> y.typcollation THEN ' COLLATE ' || a.attcollation::regcollation::text ELSE '' END
+         || CASE WHEN a.attcollation <> y.typcollation
+                 THEN ' COLLATE ' || a.attcollation::regcollation::text ELSE '' END
          || CASE a.attidentity WHEN 'a' THEN ' IDENTITY ALWAYS' WHEN 'd' THEN ' IDENTITY' ELSE '' END
          || CASE WHEN a.attgenerated <> '' THEN ' GENERATED ' || pg_get_expr(d.adbin, d.adrelid) ELSE '' END AS text
   FROM tops t JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -55,8 +57,8 @@ _TABLES = (
     + """
 SELECT t.relname::text AS "table", t.relkind = 'p' AS partitioned,
        CASE t.relkind WHEN 'r' THEN json_build_array(t.relname) ELSE
-         (SELECT json_agg(c.relname ORDER BY c.relname) FROM pg_partition_tree(t.oid) p JOIN pg_class c ON c.oid = p.relid
-           WHERE p.isleaf AND c.relkind = 'r') END AS parts
+         (SELECT json_agg(c.relname ORDER BY c.relname) FROM pg_partition_tree(t.oid) p
+            JOIN pg_class c ON c.oid = p.relid WHERE p.isleaf AND c.relkind = 'r') END AS parts
   FROM tops t ORDER BY t.relname
 """
 )
@@ -74,7 +76,8 @@ SELECT t.relname::text AS "table", c.relname::text AS name, i.indisprimary AS "p
        (SELECT json_agg(pg_get_indexdef(i.indexrelid, p, true) ORDER BY p) FROM generate_series(1, i.indnkeyatts) p)
          AS expressions,
        (SELECT json_agg(a.attname ORDER BY k.place) FROM unnest((i.indkey::int2[])[0:i.indnkeyatts - 1])
-          WITH ORDINALITY AS k(number, place) JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = k.number) AS columns,
+          WITH ORDINALITY AS k(number, place)
+          JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = k.number) AS columns,
        (SELECT json_agg((SELECT format('OPERATOR(%I.%s)', n.nspname, o.oprname) FROM pg_opclass q
             JOIN pg_amop m ON m.amopfamily = q.opcfamily AND m.amoplefttype = q.opcintype
              AND m.amoprighttype = q.opcintype AND m.amopstrategy = 3 AND m.amoppurpose = 's'
@@ -86,7 +89,7 @@ SELECT t.relname::text AS "table", c.relname::text AS name, i.indisprimary AS "p
  ORDER BY t.relname, i.indisprimary DESC, i.indnkeyatts, c.relname
 """
 )
-# a foreign key is one for its partitioned table, however many partitions repeat it; one of a partition counts for the top
+# a foreign key is one for its partitioned table, however many parts repeat it; one of a part counts for the top
 _TOP_NAME = """
 coalesce((SELECT p.relname::text FROM pg_partition_ancestors({oid}) WITH ORDINALITY AS a(relid, place)
             JOIN pg_class p ON p.oid = a.relid
@@ -115,14 +118,16 @@ _CONSTRAINTS = (
     + _TOPS
     + """
 SELECT 'constraint' AS kind, t.relname::text AS object, pg_get_constraintdef(k.oid) AS text
-  FROM tops t JOIN pg_constraint k ON k.conrelid = t.oid AND k.contype IN ('p', 'u', 'f', 'c', 'x') AND k.conparentid = 0
+  FROM tops t
+  JOIN pg_constraint k ON k.conrelid = t.oid AND k.contype IN ('p', 'u', 'f', 'c', 'x') AND k.conparentid = 0
 UNION ALL
 SELECT 'unique index', t.relname::text, regexp_replace(pg_get_indexdef(i.indexrelid), '^.*? USING ', '')
   FROM tops t JOIN pg_index i ON i.indrelid = t.oid AND i.indisunique AND i.indisvalid
  WHERE NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid AND k.conrelid = t.oid)
 UNION ALL
 SELECT 'table', t.relname::text, CASE t.relkind WHEN 'p' THEN 'partitioned by ' || pg_get_partkeydef(t.oid)
-       ELSE 'ordinary' || CASE WHEN (SELECT relispartition FROM pg_class WHERE oid = t.oid) THEN ' partition' ELSE '' END END
+       ELSE 'ordinary' || CASE WHEN (SELECT relispartition FROM pg_class WHERE oid = t.oid)
+                               THEN ' partition' ELSE '' END END
   FROM tops t
 UNION ALL
 SELECT 'partition', format('%s of %s', l.relname, t.relname), pg_get_expr(l.relpartbound, l.oid)
@@ -136,14 +141,15 @@ SELECT 'type', y.typname::text, CASE y.typtype
                                CASE WHEN y.typnotnull THEN 'NOT NULL' END,
                                (SELECT string_agg(pg_get_constraintdef(k.oid), ' ' ORDER BY pg_get_constraintdef(k.oid))
                                   FROM pg_constraint k WHERE k.contypid = y.oid AND k.contype = 'c'))
-       WHEN 'c' THEN 'composite ' || coalesce((SELECT string_agg(format('%I %s', a.attname, format_type(a.atttypid, a.atttypmod)),
-                                     ', ' ORDER BY a.attnum) FROM pg_attribute a
-                                    WHERE a.attrelid = y.typrelid AND a.attnum > 0 AND NOT a.attisdropped), '')
+       WHEN 'c' THEN 'composite ' || coalesce((
+         SELECT string_agg(format('%I %s', a.attname, format_type(a.atttypid, a.atttypmod)), ', ' ORDER BY a.attnum)
+           FROM pg_attribute a WHERE a.attrelid = y.typrelid AND a.attnum > 0 AND NOT a.attisdropped), '')
        ELSE 'range' END
   FROM pg_type y JOIN pg_namespace n ON n.oid = y.typnamespace
  WHERE n.nspname::text = {schema} AND (y.typtype IN ('e', 'd', 'r')
        OR (y.typtype = 'c' AND EXISTS (SELECT FROM pg_class c WHERE c.oid = y.typrelid AND c.relkind = 'c')))
-   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_type'::regclass AND d.objid = y.oid AND d.deptype = 'e')
+   AND NOT EXISTS (SELECT FROM pg_depend d
+                    WHERE d.classid = 'pg_type'::regclass AND d.objid = y.oid AND d.deptype = 'e')
 UNION ALL
 SELECT 'sequence', c.relname::text, concat('increment ', s.seqincrement, ', ', s.seqmin, ' to ', s.seqmax)
   FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -11,7 +11,7 @@ import string
 from collections.abc import Sequence
 from typing import Union
 
-Value = Union[None, bool, int, float, str, bytes, "Sequence[Value]"]
+Value = Union[None, bool, int, float, str, bytes, Sequence["Value"]]
 
 
 def ident(name: str) -> str:

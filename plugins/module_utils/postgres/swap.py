@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.restore import unbound
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.server_state import database_oid
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.sql import ident, literal, render
@@ -138,6 +139,8 @@ def exchange(
         mover, second = target.session(), target.session()
         stack.callback(mover.close)
         stack.callback(second.close)
+        unbound(mover)
+        unbound(second)
         for attempt in range(1, ATTEMPTS + 1):
             started = time.monotonic()
             terminator = _Terminator(second, mover.pid)

@@ -179,7 +179,7 @@ SELECT format('DROP INDEX IF EXISTS %I.%I', n.nspname, c.relname) AS statement
 def load_rows(
     target: Target, scratch: Session, names: tuple[str, str, str], dump: str, jobs: int, tick: Callable[[], None]
 ) -> None:
-    """Load the schema's rows into the structure, whose keys were read and go now: the rows come without their parents."""
+    """Load the schema's rows into the structure, whose keys go first: rows come without parents in other schemas."""
     _live, database, schema = names
     for sql in (_KEYS, _INDEXES):
         for row in scratch.rows(render(sql, schema=schema)):

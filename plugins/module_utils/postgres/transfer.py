@@ -87,7 +87,7 @@ def copy_rows(target: Target, source: tuple[str, str], sink: tuple[str, str]) ->
 
 
 def copy_definitions(target: Target, version: int, source: str, sink: str, schemas: Sequence[str]) -> str:
-    """Types, functions, empty tables with their keys of these schemas, and all extensions, as far as they can be created.
+    """Types, functions, empty tables with keys of these schemas, and all extensions, as far as they can be created.
 
     Foreign keys and views of schemas that are not copied fail, which does no harm; returns what psql said.
     """

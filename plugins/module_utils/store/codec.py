@@ -34,10 +34,12 @@ class Codec(Protocol):
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What the manifest calls it."""
 
     @property
-    def suffix(self) -> str: ...
+    def suffix(self) -> str:
+        """What the keys of its objects end in."""
 
     def compress(self, chunks: Iterable[bytes], threads: int = 0) -> Bytes:
         """Compress; threads > 0 uses that many beside the caller's own. An error of chunks passes on."""
@@ -123,13 +125,14 @@ class ZstdProgram:
     ) -> Bytes:
         """Bytes that the program makes of chunks; it is gone when this generator ends, however it ends."""
         try:
-            process = subprocess.Popen(
+            # a pipe is needed on both sides, which run_command does not give
+            process = subprocess.Popen(  # pylint: disable=ansible-bad-function
                 argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
             )
         except OSError as error:
             raise _missing() from error
-        assert process.stdout is not None
-        assert process.stderr is not None
+        if process.stdout is None or process.stderr is None:
+            raise _missing()
         stopping = threading.Event()
         with ThreadPoolExecutor(1, thread_name_prefix="saasops-codec") as pool:
             feeding = pool.submit(_feed, process, chunks, stopping)
@@ -153,7 +156,8 @@ class ZstdProgram:
 
 def _feed(process: subprocess.Popen[bytes], chunks: Iterable[bytes | memoryview], stopping: threading.Event) -> None:
     """Write chunks to the program; an error of chunks ends the program, so that its reader stops too."""
-    assert process.stdin is not None
+    if process.stdin is None:
+        return
     whole = False
     try:
         with suppress(BrokenPipeError), process.stdin as pipe:  # a program that ended says why by its exit code

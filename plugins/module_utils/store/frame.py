@@ -35,7 +35,7 @@ def one_frame(chunks: Iterable[bytes]) -> Iterator[memoryview]:
     Raises OpsError object_damaged unless the chunks are exactly one whole zstd frame.
     """
     steps = _steps()
-    need = next(steps)
+    need = next(steps)  # pylint: disable=stop-iteration-return  # the first step always comes
     header = bytearray()
     for chunk in chunks:
         view, position = memoryview(chunk), 0

@@ -30,13 +30,16 @@ class Fact(Protocol):
     """What the producing side says of a file; transport.base.FileFact and domain.manifest.Member are such."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Path below the folder of the dump."""
 
     @property
-    def length(self) -> int: ...
+    def length(self) -> int:
+        """Raw bytes."""
 
     @property
-    def sha256(self) -> str: ...
+    def sha256(self) -> str:
+        """Of the raw bytes, hex."""
 
 
 FactT = TypeVar("FactT", bound=Fact)

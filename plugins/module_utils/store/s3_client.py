@@ -159,7 +159,8 @@ class _Request(Protocol):
     headers: MutableMapping[str, str]
 
     @property
-    def body(self) -> bytes | None: ...
+    def body(self) -> bytes | None:
+        """The payload that is going to be sent."""
 
 
 # Headers are set right before signing: releases of botocore that do not know If-None-Match send it too.

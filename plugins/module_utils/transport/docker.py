@@ -36,7 +36,7 @@ class Container:
         return [*argv, self.container]
 
     def diagnose(self, doing: str, code: int | None, stderr: str) -> OpsError:
-        said = " ".join(stderr.strip().split("\n")[-1].split())
+        said = " ".join(stderr.strip().rsplit("\n", maxsplit=1)[-1].split())
         state = self._state()
         if isinstance(state, OpsError):
             return state
@@ -76,7 +76,7 @@ class Container:
             end_client(asked)
         if asked.returncode == 0 and output.strip():
             return output.decode("utf-8", "replace").strip()
-        said = " ".join(stderr.decode("utf-8", "replace").strip().split("\n")[-1].split())
+        said = " ".join(stderr.decode("utf-8", "replace").strip().rsplit("\n", maxsplit=1)[-1].split())
         if "No such" in said:
             return OpsError(
                 "container_missing",

@@ -19,7 +19,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.transport import a
 from ansible_collections.saasops.runbook.plugins.module_utils.transport.base import Completed
 
 if TYPE_CHECKING:
-    from collections.abc import Buffer
+    from _typeshed import WriteableBuffer
 
 _STDERR_KEPT = 64 * 1024
 
@@ -41,7 +41,8 @@ class Gateway(Protocol):
 def spawn(argv: Sequence[str], stdin: bool, stdout: bool) -> subprocess.Popen[bytes]:
     """Start a client in a session of its own: Ctrl-C is for us, and killing it reaches what it started."""
     try:
-        return subprocess.Popen(
+        # pipes and a session of its own, which run_command does not give
+        return subprocess.Popen(  # pylint: disable=ansible-bad-function
             list(argv),
             stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=subprocess.PIPE if stdout else subprocess.DEVNULL,
@@ -91,7 +92,7 @@ class _Counted(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Buffer) -> int:
+    def readinto(self, buffer: WriteableBuffer) -> int:
         view = memoryview(buffer).cast("B")
         if self._rest:
             taken = self._rest[: len(view)]
@@ -139,7 +140,7 @@ class ExecProcess:
         client = [*gateway.argv(env), "sh", "-c", agent.RUN, "saasops", self._word, "keep" if stdout else "drop", *argv]
         self._child = spawn(client, stdin, stdout)
         if self._child.stdout is not None:
-            self._stream = _Counted(cast("io.BufferedReader", self._child.stdout).raw)
+            self._stream = _Counted(cast("io.RawIOBase", cast("io.BufferedReader", self._child.stdout).raw))
             self._reader = io.BufferedReader(self._stream, 1 << 16)
         self._kept = bytearray()
         self._drain = threading.Thread(target=self._read_stderr, daemon=True)

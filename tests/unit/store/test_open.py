@@ -8,51 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from ansible_collections.saasops.runbook.plugins.doc_fragments.store import ModuleDocFragment
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
-from ansible_collections.saasops.runbook.plugins.module_utils.store.open import STORE_SPEC, STORES, open_store
-from ansible_collections.saasops.runbook.plugins.module_utils.store.posix import PosixStore
-from ansible_collections.saasops.runbook.plugins.module_utils.store.s3 import S3Store
+from ansible_collections.saasops.runbook.plugins.module_utils.store.open import open_store
 
 SECRETS = {"access_key": "AKIASEEN", "secret_key": "secret-seen", "session_token": "token-seen"}
-
-
-def validated(store: dict[str, object]) -> tuple[dict[str, object], list[str]]:
-    result = ArgumentSpecValidator(STORE_SPEC).validate({"store": store})
-    return result.validated_parameters["store"], result.error_messages
-
-
-def test_a_path_alone_names_a_folder() -> None:
-    params, errors = validated({"path": "/srv/backups"})
-    assert not errors
-    store = open_store(params)
-    assert isinstance(store, PosixStore)
-    assert store.url == "/srv/backups"
-
-
-def test_a_bucket_of_type_s3_names_a_bucket() -> None:
-    params, errors = validated({"type": "s3", "bucket": "b", "prefix": "/podcastflow/"})
-    assert not errors
-    store = open_store(params)
-    assert isinstance(store, S3Store)
-    assert store.url.startswith("s3://b/")
-
-
-@pytest.mark.parametrize(
-    "store",
-    [
-        {},
-        {"type": "s3"},
-        {"type": "posix", "bucket": "b"},
-        {"type": "ftp"},
-        {"type": "s3", "bucket": "b", "access_key": "a"},
-    ],
-)
-def test_an_incomplete_store_is_refused_by_its_options(store: dict[str, object]) -> None:
-    assert validated(store)[1]
 
 
 @pytest.mark.parametrize(
@@ -79,24 +39,6 @@ def test_no_credential_is_shown() -> None:
         store.check(write=False)
     shown += f"{caught.value.message} {caught.value.details} {caught.value.__cause__}"
     assert not [secret for secret in SECRETS.values() if secret in shown]
-
-
-def test_the_documentation_has_the_options_of_the_specification() -> None:
-    documented = yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"]["store"]["suboptions"]
-    specified = STORE_SPEC["store"]["options"]
-    assert isinstance(specified, dict)
-    assert set(documented) == set(specified)
-    for name, option in specified.items():
-        assert documented[name]["type"] == option["type"], name
-        assert documented[name].get("default") == option.get("default"), name
-        assert documented[name].get("choices") == option.get("choices"), name
-    assert set(STORES) == set(specified["type"]["choices"])
-
-
-def test_every_credential_is_kept_out_of_logs() -> None:
-    specified = STORE_SPEC["store"]["options"]
-    assert isinstance(specified, dict)
-    assert {name for name, option in specified.items() if option.get("no_log")} == set(SECRETS)
 
 
 def test_a_folder_needs_neither_boto3_nor_zstandard(tmp_path: Path) -> None:

@@ -1,0 +1,93 @@
+# Copyright (c) 2026 saasops.runbook contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The commands of README and guides, followed by a reader from the first to the last, against a real server."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ansible_collections.saasops.runbook.tests.docs.guide import ROOT, Reader, sections
+
+if TYPE_CHECKING:
+    from ansible_collections.saasops.runbook.tests.docs.conftest import Shop
+
+MakeReader = Callable[..., Reader]
+GUIDES = ["README.md", *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").rglob("*.md")))]
+
+
+def leftovers(shop: Shop) -> str:
+    """Databases of shop beside the live one."""
+    return shop.server.psql(r"SELECT datname FROM pg_database WHERE datname LIKE 'shop\_%'")
+
+
+@pytest.fixture(autouse=True)
+def _tidy(shop: Shop) -> object:
+    """A guide that restores leaves databases beside the live one; the next guide begins without them."""
+    yield
+    for name in leftovers(shop).split():
+        shop.server.dropdb(name)
+
+
+def test_the_commands_of_the_readme_back_up_restore_switch_and_undo(
+    reader: MakeReader, shop: Shop, store: Path
+) -> None:
+    somebody = reader()
+    oid = "SELECT oid FROM pg_database WHERE datname = 'shop'"
+    before = shop.server.psql(oid)
+    somebody.follow(sections("README.md")["A first backup of your own database"])
+    said = "\n".join(somebody.outputs)
+    assert "1 set written and proven" in said
+    assert "shop is now set" in said
+    assert shop.server.psql(oid) == before, "undo brought the first database back"
+    assert shop.server.psql("SELECT count(*) FROM orders", "shop") == "500"
+    assert len(list(store.glob("backups/*/manifest.json"))) == 1
+
+
+def test_getting_started_can_be_followed_from_its_first_to_its_last_command(
+    reader: MakeReader, shop: Shop, store: Path
+) -> None:
+    somebody = reader()
+    for blocks in sections("docs/getting_started.md").values():
+        somebody.follow(blocks)
+    assert shop.server.psql("SELECT count(*) FROM orders", "shop") == "500"
+    # the first one, and one for the night: the second run of the same slot made none
+    assert len(list(store.glob("backups/*/manifest.json"))) == 2
+    assert "changed=0" in somebody.outputs[-2]
+
+
+@pytest.mark.parametrize("section", list(sections("docs/discover.md")))
+def test_the_commands_of_discover_do_what_the_guide_says(reader: MakeReader, shop: Shop, section: str) -> None:
+    somebody = reader()
+    # each section is read by itself: the password file belongs to the first
+    somebody.follow([block for block in sections("docs/discover.md")["A server"] if block.about == "~/.pgpass"])
+    somebody.follow(sections("docs/discover.md")[section])
+    assert shop.password not in "\n".join(somebody.outputs)
+    if section == "A server":
+        assert '"saasops_database": "shop"' in somebody.outputs[-1]
+
+
+@pytest.mark.parametrize("guide", GUIDES)
+def test_every_link_of_a_guide_leads_to_a_file_and_a_heading(guide: str) -> None:
+    text = (ROOT / guide).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        path = (ROOT / guide).parent / name if name else ROOT / guide
+        assert path.exists(), f"{guide} points to {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+            anchors = {re.sub(r"[^\w\- ]", "", item.lower()).replace(" ", "-") for item in headings}
+            assert anchor in anchors, f"{guide} points to {target}"
+
+
+@pytest.mark.parametrize("guide", GUIDES)
+def test_every_verb_that_a_guide_names_is_a_playbook(guide: str) -> None:
+    text = (ROOT / guide).read_text(encoding="utf-8")
+    for verb in re.findall(r"ansible-playbook (?:-\S+ )*saasops\.runbook\.(\w+)", text):
+        assert (ROOT / "playbooks" / f"{verb}.yml").is_file(), f"{guide} names {verb}"
