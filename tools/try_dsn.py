@@ -103,10 +103,11 @@ def _passfile(folder: Path, password: str) -> Path:
 
 def _connect(given: dict[str, str], environment: dict[str, str], had_password: bool) -> Place:
     import psycopg2
+    from psycopg2.extensions import make_dsn
 
     keywords = {name: value for name, value in given.items() if name not in _VARIABLES and name != "passfile"}
     try:
-        opened = psycopg2.connect(**keywords, application_name="saasops-try")
+        opened = psycopg2.connect(make_dsn(**keywords, application_name="saasops-try"))
     except psycopg2.OperationalError as error:
         if "unsupported startup parameter" in str(error):
             raise OpsError(

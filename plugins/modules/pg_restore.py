@@ -95,7 +95,7 @@ EXAMPLES = r"""
     store:
       path: /var/backups/demo
 
-- name: Restore two schemas under a name of one's own
+- name: Restore some schemas under a name of one's own, with those they refer to
   saasops.runbook.pg_restore:
     system: demo
     database: podcastflow
@@ -103,6 +103,7 @@ EXAMPLES = r"""
     schemas:
       - public
       - org_acme
+      - org_MixedCase
     connection:
       unix_socket: /run/postgresql
       user: postgres

@@ -72,6 +72,12 @@ options:
     description: Drop the restored database after a drill that passed; one that failed is kept to be looked at.
     type: bool
     default: false
+  discard:
+    description:
+      - Compare nothing; drop O(restored) if a record says that this collection restored it and that it never went
+        live. It is how a drill begins, so that one that failed or was killed does not stand in the way of the next.
+    type: bool
+    default: false
   progress_file:
     description: Internal; a file that receives one line every few seconds.
     type: path
@@ -94,7 +100,7 @@ EXAMPLES = r"""
     system: demo
     database: podcastflow
     restored: podcastflow_drill
-    marker: SELECT max(at) FROM public.marker
+    marker: SELECT max("writtenAt") FROM public.marker
     rto: 4h
     connection:
       unix_socket: /run/postgresql
@@ -141,6 +147,7 @@ SPEC = {
     "rpo": {"type": "str"},
     "staging": {"type": "path"},
     "remove_restored": {"type": "bool", "default": False},
+    "discard": {"type": "bool", "default": False},
     "progress_file": {"type": "path"},
     **CONNECTION_SPEC,
     **STORE_SPEC,
@@ -148,7 +155,7 @@ SPEC = {
 
 
 def main() -> None:
-    run_module(SPEC, execute)
+    run_module(SPEC, execute, required_if=[("discard", True, ["restored"])])
 
 
 if __name__ == "__main__":

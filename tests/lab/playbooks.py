@@ -41,6 +41,11 @@ def inventory(
 
 def start(playbook: str, hosts: Path, *arguments: str) -> subprocess.Popen[str]:
     """Start `ansible-playbook saasops.runbook.<playbook>` as the leader of a process group of its own."""
+    return start_file(f"saasops.runbook.{playbook}", hosts, *arguments)
+
+
+def start_file(playbook: Path | str, hosts: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start ansible-playbook with a file, or the full name of a collection's playbook, like start."""
     # an empty file of ours, so that no configuration of this user or folder is found
     configuration = hosts.parent / "ansible.cfg"
     configuration.touch()
@@ -57,7 +62,7 @@ def start(playbook: str, hosts: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [
             str(Path(sys.executable).parent / "ansible-playbook"),
-            f"saasops.runbook.{playbook}",
+            str(playbook),
             "-i",
             str(hosts),
             *arguments,

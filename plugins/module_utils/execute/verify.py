@@ -27,12 +27,12 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.locks imp
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.restore import drop_database, write_member
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.script import archive_digest, database_digest
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.sql import render
 from ansible_collections.saasops.runbook.plugins.module_utils.store import restorations, sets
 from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Store
 from ansible_collections.saasops.runbook.plugins.module_utils.store.codec import open_codec
 from ansible_collections.saasops.runbook.plugins.module_utils.store.open import open_store
 from ansible_collections.saasops.runbook.plugins.module_utils.store.pack import read_packs, verify_packs
-
 
 # what says that the set itself is bad; a store that cannot be reached says nothing about it
 DISPROVED = ("object_damaged", "object_missing", "set_incomplete", "manifest_damaged")
@@ -244,11 +244,36 @@ def _ledger(trial: Trial, now: float, verdict: Verdict, differences: Sequence[Di
     return key
 
 
+def _discard(params: dict[str, object], context: Context, store: Store, system: str, database: str) -> Result:
+    """Drop the scratch database that an earlier drill left: one that failed, or one that was killed."""
+    restored = str(params["restored"])
+    target = Target.from_params(cast("dict[str, object]", params["connection"]), mark_of("drill", system, database))
+    session = target.session()
+    try:
+        here = session.value(render("SELECT count(*) FROM pg_database WHERE datname = {name}", name=restored))
+        server = str(session.value("SELECT system_identifier::text FROM pg_control_system()"))
+        records = restorations.read_restorations(store, system, database, server)
+        record = next((r for r in reversed(records) if r.target == restored and r.state == "verified"), None)
+        if not here or record is None:
+            return Result(plan=Plan("restore_drill", ()), message="There is no scratch database to drop.")
+        plan = Plan("restore_drill", (Action("drop", restored, "an earlier drill left it"),))
+        if context.check_mode:
+            return Result(plan=plan, changed=True, message=f"Check mode: {restored} was not dropped.")
+        hold(session, system, database)
+        drop_database(session, restored)
+        restorations.save(store, replace(record, state="finished", finished_at=iso(context.now), reason="drill"))
+        return Result(plan=plan, changed=True, message=f"Dropped {restored}, which an earlier drill had left.")
+    finally:
+        session.close()
+
+
 def execute(params: dict[str, object], context: Context) -> Result:
     """Verify sets (no restored database named), or a restored database against its set."""
     system, database, wanted = str(params["system"]), str(params["database"]), str(params["set"])
     store = open_store(cast("dict[str, object]", params["store"]))
     store.check(write=False)
+    if params.get("discard"):
+        return _discard(params, context, store, system, database)
     if wanted == "all":
         names = [
             entry.set_id

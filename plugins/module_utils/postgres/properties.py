@@ -346,8 +346,11 @@ def create_statement(name: str, wanted: Database, version: int, owner: str = "")
     """
     parts = [
         f"CREATE DATABASE {ident(name)} TEMPLATE template0 ENCODING {literal(wanted.encoding)}",
-        f"LC_COLLATE {literal(wanted.collate)} LC_CTYPE {literal(wanted.ctype)} TABLESPACE {ident(wanted.tablespace)}",
+        f"LC_COLLATE {literal(wanted.collate)} LC_CTYPE {literal(wanted.ctype)}",
     ]
+    # naming even the default one asks for a right on it that only superusers have
+    if wanted.tablespace != "pg_default":
+        parts.append(f"TABLESPACE {ident(wanted.tablespace)}")
     if owner:
         parts.append(f"OWNER {ident(owner)}")
     needed = {"libc": 0, "icu": 150000, "builtin": 170000}[wanted.locale_provider]

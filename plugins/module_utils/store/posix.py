@@ -17,15 +17,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
+from ansible_collections.saasops.runbook.plugins.module_utils.store import posix_failures as failures
 from ansible_collections.saasops.runbook.plugins.module_utils.store.base import ObjectInfo, Stored
 from ansible_collections.saasops.runbook.plugins.module_utils.store.keys import check_key, check_prefix, valid_key
 
 CHUNK = 1024 * 1024
 _TMP = ".tmp"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
-_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
-_LINKLESS = "its file system has no hard links, which exclusive writes need"
 
 
 class PosixStore:
@@ -48,12 +45,12 @@ class PosixStore:
     def check(self, write: bool) -> None:
         if not self._present():
             if write and not os.access(_existing_parent(self.root), os.W_OK | os.X_OK):
-                raise self._not_writable("its parent folder does not let this user create it")
+                raise failures.not_writable(self.root, "its parent folder does not let this user create it")
             return
         try:
             os.scandir(self.root).close()
         except OSError as error:
-            raise self._failed(error, "reading the folder", writing=False) from error
+            raise failures.failed(self.root, error, "reading the folder", writing=False) from error
         if write:
             self._probe()
 
@@ -61,7 +58,7 @@ class PosixStore:
         path = self._path(check_key(key))
         self._make_root()
         if if_absent and os.path.lexists(path):
-            raise self._exists(key)
+            raise failures.object_exists(self.root, key)
         with self._temporary(key) as (descriptor, temporary):
             length, sha256 = self._write(descriptor, chunks, key)
             self._publish(temporary, path, key, if_absent)
@@ -76,18 +73,13 @@ class PosixStore:
             descriptor = os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError) as error:
             self._present()
-            raise OpsError(
-                "object_missing",
-                f"The store {self.root} has no object {key}.",
-                "Check the set with the verb backups; choose another set when it was damaged.",
-                {"key": key},
-            ) from error
+            raise failures.object_missing(self.root, key) from error
         except OSError as error:
-            raise self._failed(error, f"opening {key}", writing=False) from error
+            raise failures.failed(self.root, error, f"opening {key}", writing=False) from error
         try:
             facts = os.fstat(descriptor)
             if not stat.S_ISREG(facts.st_mode):
-                raise self._damaged(key, "is not a file")
+                raise failures.object_damaged(self.root, key, "is not a file")
             yield self._chunks(descriptor, key, facts.st_size)
         finally:
             os.close(descriptor)
@@ -99,14 +91,14 @@ class PosixStore:
                 chunk = os.read(descriptor, CHUNK)
             except OSError as error:
                 if error.errno == errno.EIO:
-                    raise self._damaged(key, f"cannot be read after {delivered} bytes") from error
-                raise self._failed(error, f"reading {key}", writing=False) from error
+                    raise failures.object_damaged(self.root, key, f"cannot be read after {delivered} bytes") from error
+                raise failures.failed(self.root, error, f"reading {key}", writing=False) from error
             if not chunk:
                 break
             delivered += len(chunk)
             yield chunk
         if delivered != length:
-            raise self._damaged(key, f"ended after {delivered} of {length} bytes")
+            raise failures.object_damaged(self.root, key, f"ended after {delivered} of {length} bytes")
 
     def list(self, prefix: str) -> list[ObjectInfo]:
         check_prefix(prefix)
@@ -132,7 +124,7 @@ class PosixStore:
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
-            raise self._failed(error, f"listing {folder or 'the root'}", writing=False) from error
+            raise failures.failed(self.root, error, f"listing {folder or 'the root'}", writing=False) from error
 
     def delete(self, keys: Iterable[str]) -> None:
         touched = set()
@@ -143,7 +135,7 @@ class PosixStore:
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:
-                raise self._failed(error, f"deleting {key}", writing=True) from error
+                raise failures.failed(self.root, error, f"deleting {key}", writing=True) from error
             touched.add(os.path.dirname(path))
         for folder in sorted(touched, key=len, reverse=True):
             self._remove_empty(folder)
@@ -168,7 +160,7 @@ class PosixStore:
             self._present()
             return []
         except OSError as error:
-            raise self._failed(error, "looking for temporary files", writing=False) from error
+            raise failures.failed(self.root, error, "looking for temporary files", writing=False) from error
         for name in names:
             path = os.path.join(folder, name)
             if not name.startswith(_mangled(prefix)) or not _abandoned(path, older_than):
@@ -178,7 +170,7 @@ class PosixStore:
             except FileNotFoundError:
                 continue
             except OSError as error:
-                raise self._failed(error, f"removing {_TMP}/{name}", writing=True) from error
+                raise failures.failed(self.root, error, f"removing {_TMP}/{name}", writing=True) from error
             removed.append(f"{_TMP}/{name}")
         with suppress(OSError):
             os.rmdir(folder)
@@ -189,7 +181,7 @@ class PosixStore:
         try:
             facts = os.statvfs(_existing_parent(self.root))
         except OSError as error:
-            raise self._failed(error, "asking for free space", writing=False) from error
+            raise failures.failed(self.root, error, "asking for free space", writing=False) from error
         return facts.f_bavail * facts.f_frsize
 
     def _path(self, key: str) -> str:
@@ -209,7 +201,7 @@ class PosixStore:
                 {"path": self.root},
             ) from error
         except OSError as error:
-            raise self._failed(error, "looking at the folder", writing=False) from error
+            raise failures.failed(self.root, error, "looking at the folder", writing=False) from error
         if not stat.S_ISDIR(facts.st_mode):
             raise OpsError(
                 "store_missing",
@@ -238,8 +230,8 @@ class PosixStore:
                     self._present()
                 self._make_folders(parent, doing)
             except OSError as error:
-                raise self._failed(error, f"creating {doing}", writing=True) from error
-        raise self._not_writable(f"{path} could not be created")
+                raise failures.failed(self.root, error, f"creating {doing}", writing=True) from error
+        raise failures.not_writable(self.root, f"{path} could not be created")
 
     @contextmanager
     def _temporary(self, key: str) -> Iterator[tuple[int, str]]:
@@ -255,7 +247,9 @@ class PosixStore:
                 except FileNotFoundError:
                     raise
                 except OSError as error:
-                    raise self._failed(error, f"creating a temporary file for {key}", writing=True) from error
+                    raise failures.failed(
+                        self.root, error, f"creating a temporary file for {key}", writing=True
+                    ) from error
         try:
             with suppress(OSError):  # a file system without locks: the age protects the file from sweep
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -276,13 +270,13 @@ class PosixStore:
                 while written < len(chunk):
                     written += os.write(descriptor, memoryview(chunk)[written:])
             except OSError as error:
-                raise self._failed(error, f"writing {key}", writing=True) from error
+                raise failures.failed(self.root, error, f"writing {key}", writing=True) from error
         try:
             os.fsync(descriptor)
             # a read that follows shall come from the device, not from this machine's memory
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         except OSError as error:
-            raise self._failed(error, f"writing {key} to the device", writing=True) from error
+            raise failures.failed(self.root, error, f"writing {key} to the device", writing=True) from error
         return length, checksum.hexdigest()
 
     def _publish(self, temporary: str, path: str, key: str, if_absent: bool) -> None:
@@ -297,16 +291,18 @@ class PosixStore:
                 _sync_folder(parent)
                 return
             except FileExistsError as error:
-                raise self._exists(key) from error
+                raise failures.object_exists(self.root, key) from error
             except FileNotFoundError as error:
                 if not os.path.exists(temporary):
-                    raise self._not_writable(f"the temporary file of {key} was removed by another process") from error
+                    raise failures.not_writable(
+                        self.root, f"the temporary file of {key} was removed by another process"
+                    ) from error
                 # a delete removed the empty folder between our mkdir and our link
             except OSError as error:
-                if if_absent and error.errno in _NO_LINKS:
-                    raise self._not_writable(_LINKLESS) from error
-                raise self._failed(error, f"publishing {key}", writing=True) from error
-        raise self._not_writable(f"the folder of {key} is removed again and again")
+                if if_absent and failures.linkless(error):
+                    raise failures.no_links(self.root) from error
+                raise failures.failed(self.root, error, f"publishing {key}", writing=True) from error
+        raise failures.not_writable(self.root, f"the folder of {key} is removed again and again")
 
     def _probe(self) -> None:
         """Write, link and remove a file in .tmp, as a put does."""
@@ -316,60 +312,11 @@ class PosixStore:
                 os.link(path, path + "+link")
                 os.unlink(path + "+link")
             except OSError as error:
-                if error.errno in _NO_LINKS:
-                    raise self._not_writable(_LINKLESS) from error
-                raise self._failed(error, "linking a probe", writing=True) from error
+                if failures.linkless(error):
+                    raise failures.no_links(self.root) from error
+                raise failures.failed(self.root, error, "linking a probe", writing=True) from error
         with suppress(OSError):
             os.rmdir(os.path.join(self.root, _TMP))
-
-    def _failed(self, error: OSError, doing: str, *, writing: bool) -> OpsError:
-        what = f"({error.strerror or error} while {doing})"
-        if error.errno in _FULL:
-            return OpsError(
-                "store_full",
-                f"The volume of the backup store {self.root} has no room left {what}.",
-                "Free space there (verb prune removes expired sets), or give the store a larger volume.",
-                {"path": self.root},
-            )
-        if error.errno in _DENIED:
-            if writing:
-                return self._not_writable(f"{error.strerror} while {doing}")
-            return OpsError(
-                "store_denied",
-                f"The backup store {self.root} may not be read by this user {what}.",
-                "Give the user that runs the module access to the folder.",
-                {"path": self.root},
-            )
-        return OpsError(
-            "store_unreachable",
-            f"The file system of the backup store {self.root} failed {what}.",
-            "Check the mount and the device below it (dmesg), then run the verb again.",
-            {"path": self.root},
-        )
-
-    def _not_writable(self, why: str) -> OpsError:
-        return OpsError(
-            "store_not_writable",
-            f"The backup store {self.root} cannot be written to: {why}.",
-            "Give the user that runs the module write access to the folder, on a volume mounted read-write.",
-            {"path": self.root},
-        )
-
-    def _exists(self, key: str) -> OpsError:
-        return OpsError(
-            "object_exists",
-            f"The store {self.root} already has an object {key}.",
-            "Another run was first; look at what it wrote before running again.",
-            {"key": key},
-        )
-
-    def _damaged(self, key: str, how: str) -> OpsError:
-        return OpsError(
-            "object_damaged",
-            f"The object {key} in the store {self.root} {how}.",
-            "Check the device of the store; use another set or a second copy of this one.",
-            {"key": key},
-        )
 
 
 def _mangled(key: str) -> str:

@@ -55,7 +55,7 @@ def test_a_list_setting_is_split_as_the_server_does(value: str, names: list[str]
 @pytest.mark.parametrize(
     ("own", "version", "ending"),
     [
-        (OWN, 130000, 'TABLESPACE "pg_default"'),
+        (replace(OWN, tablespace="fast"), 130000, 'TABLESPACE "fast"'),
         (OWN, 150000, "LOCALE_PROVIDER libc"),
         (replace(OWN, locale_provider="icu", locale="de"), 150000, "LOCALE_PROVIDER icu ICU_LOCALE 'de'"),
         (
