@@ -50,7 +50,10 @@ BASELINES: Mapping[str, tuple[Step, ...]] = {
     "gunzip | psql": (
         Step((("{bin}/createdb", "-T", "template0", "{copy}"),)),
         Step(
-            (("gunzip", "-c", "{store}/dump.sql.gz"), ("{bin}/psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", "{copy}")),
+            (
+                ("gunzip", "-c", "{store}/dump.sql.gz"),
+                ("{bin}/psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", "{copy}"),
+            ),
             stdout="/dev/null",
         ),
     ),

@@ -47,7 +47,8 @@ class SwitchProber(Prober):
 def main() -> int:
     given = json.loads(sys.stdin.readline())
     if given["kind"] == "prober":
-        with SwitchProber(given["dsn"]) as prober:
+        prober = SwitchProber(given["dsn"])
+        with prober:
             _until_told()
         said = {
             "largest_gap": prober.largest_gap,

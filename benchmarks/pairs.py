@@ -106,7 +106,9 @@ def judge(goal: Goal, samples: Sequence[Sample]) -> tuple[bool, float]:
             raise ValueError(f"{goal.ours} has no {goal.of}")
         reached = found.worst
     elif goal.kind == "flat":
-        values = [float(v) for s in samples if s.side == goal.ours and isinstance(v := s.facts.get(goal.of), (int, float))]
+        values = [
+            float(v) for s in samples if s.side == goal.ours and isinstance(v := s.facts.get(goal.of), (int, float))
+        ]
         if not values:
             raise ValueError(f"{goal.ours} has no {goal.of}")
         reached = max(values) / min(values)

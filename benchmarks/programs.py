@@ -149,7 +149,7 @@ def _python(module: str) -> Iterator[subprocess.Popen[str]]:
 
 
 class _Peak:
-    """Reads VmHWM of a process until it is gone: the kernel keeps the maximum, so only the last moments can be missed."""
+    """Reads VmHWM of a process until it is gone; the kernel keeps the maximum, so only the last 20 ms can be missed."""
 
     def __init__(self, pid: int, every: float = 0.02) -> None:
         self._path = Path(f"/proc/{pid}/status")

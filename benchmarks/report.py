@@ -70,7 +70,12 @@ def _section(name: str, row: Json) -> list[str]:
     if bad:
         lines += ["**Void**, because a run failed:", "", *(f"- {_one_line(text)}" for text in bad), ""]
     lines += _memory(samples) if name == "memory" else _times(row, samples)
-    lines += ["", "| goal | reached | |", "|---|---|---|", *(_goal_line(goal) for goal in cast("list[Json]", row["goals"]))]
+    lines += [
+        "",
+        "| goal | reached | |",
+        "|---|---|---|",
+        *(_goal_line(goal) for goal in cast("list[Json]", row["goals"])),
+    ]
     lines += ["", *(f"- {note}" for note in cast("list[str]", row["notes"])), ""]
     for title, command in cast("dict[str, str]", row["commands"]).items():
         lines += [f"`{title}`:", "", "```text", command, "```", ""]
@@ -112,7 +117,10 @@ def _times(row: Json, samples: Sequence[Sample]) -> list[str]:
     if gap:
         parts = {name: fact(samples, own[0], name) for name in ("restore", "switch", "swap_returned")}
         said = ", ".join(f"{name} {p.median:.2f} s (worst {p.worst:.2f})" for name, p in parts.items() if p)
-        lines += ["", f"Largest gap for clients: median {gap.median:.3f} s, worst {gap.worst:.3f} s. Parts of ours: {said}."]
+        lines += [
+            "",
+            f"Largest gap for clients: median {gap.median:.3f} s, worst {gap.worst:.3f} s. Parts of ours: {said}.",
+        ]
     return lines
 
 

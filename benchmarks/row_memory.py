@@ -23,7 +23,10 @@ def _at(place: Scene, number: int, megabytes: float) -> list[Sample]:
         try:
             if side == RESTORE:
                 ran = place.module(
-                    "pg_restore", posix(place.store("set")), staging=str(place.staging), acknowledge=["staging_on_pgdata"]
+                    "pg_restore",
+                    posix(place.store("set")),
+                    staging=str(place.staging),
+                    acknowledge=["staging_on_pgdata"],
                 )
                 seconds, peak = ran.seconds, ran.peak
             else:

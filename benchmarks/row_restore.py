@@ -11,7 +11,8 @@ from ansible_collections.saasops.runbook.benchmarks.baselines import written
 from ansible_collections.saasops.runbook.benchmarks.pairs import Goal, Sample, Value
 from ansible_collections.saasops.runbook.benchmarks.programs import helper, run_helper
 from ansible_collections.saasops.runbook.benchmarks.row import Row, interleave
-from ansible_collections.saasops.runbook.benchmarks.row_backup import GZIP, ours as back_up
+from ansible_collections.saasops.runbook.benchmarks.row_backup import GZIP
+from ansible_collections.saasops.runbook.benchmarks.row_backup import ours as back_up
 from ansible_collections.saasops.runbook.benchmarks.scene import DATABASE, SYSTEM, FailedError, Scene, posix
 from ansible_collections.saasops.runbook.tests.lab import acts
 

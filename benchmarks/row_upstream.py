@@ -107,11 +107,8 @@ class _Runs:
 
 
 def _backup(runs: _Runs, side: str) -> tuple[float, Mapping[str, Value]]:
-    if side == OURS:
-        seconds = runs.play("saasops.runbook.backup")
-    else:
-        seconds = runs.play(str(PLAYBOOK), "--tags", "backup")
-    return seconds, {"bytes": runs.stored(side)}
+    arguments = ["saasops.runbook.backup"] if side == OURS else [str(PLAYBOOK), "--tags", "backup"]
+    return runs.play(*arguments), {"bytes": runs.stored(side)}
 
 
 def _restore(runs: _Runs, side: str) -> tuple[float, Mapping[str, Value]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -20,9 +21,8 @@ ROOT = HERE.parent
 # in a checkout the collection is laid out below it; the laid-out tree is that place itself
 LAID_OUT = ROOT.parts[-3:] == ("ansible_collections", "saasops", "runbook")
 COLLECTIONS = ROOT.parents[2] if LAID_OUT else ROOT
-for place in (COLLECTIONS, ROOT / "tools"):
-    if str(place) not in sys.path:
-        sys.path.insert(0, str(place))
+if str(COLLECTIONS) not in sys.path:
+    sys.path.insert(0, str(COLLECTIONS))
 
 NAMES = ("backup", "restore", "upstream", "memory")
 RESULTS, TABLE = HERE / "results.json", HERE / "results.md"
@@ -36,15 +36,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=HERE, help="folder of results.json and results.md")
     options = parser.parse_args(arguments)
     if not LAID_OUT:
-        from tree import lay_out
-
-        lay_out(ROOT / "ansible_collections" / "saasops" / "runbook")
+        subprocess.run([sys.executable, str(ROOT / "tools" / "tree.py")], check=True, stdout=subprocess.DEVNULL)
     wanted = [name for name in NAMES if name in (options.only or NAMES)]
     return _measure(wanted, options.megabytes, options.pairs, options.output)
 
 
 def _measure(wanted: Sequence[str], megabytes: float, pairs: int, output: Path) -> int:
-    from ansible_collections.saasops.runbook.benchmarks import machine, row_backup, row_memory, row_restore, row_upstream
+    from ansible_collections.saasops.runbook.benchmarks import (
+        machine,
+        row_backup,
+        row_memory,
+        row_restore,
+        row_upstream,
+    )
     from ansible_collections.saasops.runbook.benchmarks.report import as_json, table
     from ansible_collections.saasops.runbook.benchmarks.row import Row
     from ansible_collections.saasops.runbook.benchmarks.scene import Scene, scene

@@ -18,7 +18,8 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors impo
 from ansible_collections.saasops.runbook.tests.lab import acts, demo, disk, postgres, scratch
 
 DATABASE = "demo"
-SYSTEM = "benchmarks"
+# of this run's own: a backup ends what an interrupted one of the same system and database left on this machine
+SYSTEM = f"benchmarks-{os.getpid()}"
 VERSION = 18
 # loading in parallel, fsync and full-page writes as they are by default; for both sides the same
 SETTINGS: Mapping[str, str] = {"shared_buffers": "512MB", "max_wal_size": "4GB"}

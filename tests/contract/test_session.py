@@ -131,6 +131,10 @@ def test_every_byte_goes_there_and_back(session: Session) -> None:
 SYNTAX = {
     "an array slice": ("SELECT (ARRAY[1,2,3])[2:3] AS a", [2, 3]),
     "a slice by columns": ("SELECT (ARRAY[1,2,3])[lower:upper] AS a FROM (SELECT 1 AS lower, 2 AS upper) AS x", [1, 2]),
+    "a slice by a name that psql has a variable of": (
+        "SELECT (ARRAY[1,2,3])[ONE:PORT] AS a FROM (SELECT 1 AS one, 2 AS port) AS x",
+        [1, 2],
+    ),
     "a cast": ("SELECT '7'::int::text AS a", "7"),
     "dollar quotes": ("SELECT $$it's :x \\! ;$$ || $Tag$ $$ :y $Tag$ AS a", "it's :x \\! ; $$ :y "),
     "an escape literal": (r"SELECT E'a\'b\\c\n:x;' AS a", "a'b\\c\n:x;"),

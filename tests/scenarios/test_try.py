@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
+from ansible_collections.saasops.runbook.tests.contract.test_pooler import pgbouncer
 from ansible_collections.saasops.runbook.tests.lab import demo, postgres, s3
 from ansible_collections.saasops.runbook.tests.lab.playbooks import COLLECTIONS, inventory, play
 
@@ -253,6 +254,14 @@ def test_what_cannot_be_reached_is_refused_with_a_code_and_no_password(
     assert f"[{code}]" in answer.output
     assert "wrong-secret" not in answer.output
     assert "Traceback" not in answer.output
+
+
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+def test_a_pooler_is_named_as_what_it_is(shop: postgres.Server, tmp_path: Path, mode: str) -> None:
+    with pgbouncer(shop, "shop", mode) as port:
+        answer = look(tmp_path, f"host={shop.host} port={port} user={shop.user} password={shop.password} dbname=shop")
+    assert answer.code == 1
+    assert "[pooled_connection]" in answer.output
 
 
 def test_without_a_dsn_it_says_how_to_name_a_database(tmp_path: Path) -> None:

@@ -22,6 +22,10 @@ NAME_LIMIT = 63
 STATES = ("building", "verified", "switching", "switched", "undoing", "undone", "failed", "finished")
 
 
+# the reason of a restore that serves a drill: never switched unless it is named
+DRILL = "drill"
+
+
 @dataclass(frozen=True)
 class Restoration:
     """One restore. Times are ISO 8601 in UTC, '' when it has not happened; oids are 0 while unknown.

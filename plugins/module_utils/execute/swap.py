@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Plan
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.restoration import Restoration
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.restoration import DRILL, Restoration
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.guard import guarded
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.swap_acts import finish, switch, undo, vacuum_rest
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.swap_scene import SwapJob
@@ -39,6 +39,9 @@ def _choose(
     if state == "switched":
         # a copy that somebody dropped is not waiting any more
         ready = [r for r in ready if look.database_oid(job.session, r.target) == r.target_oid]
+        if wanted == "latest":
+            # neither some schemas nor the scratch database of a drill were restored to go live
+            ready = [r for r in ready if not r.partial and r.reason != DRILL]
     done = [r for r in known if r.state in ends]
     newest_done = done[-1] if done else None
     if ready and (newest_done is None or state != "switched" or _later(ready[-1], newest_done)):

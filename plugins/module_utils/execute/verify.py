@@ -17,7 +17,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors impo
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.fingerprint import Difference, Json
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Contents, Manifest, Member, iso
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Action, Plan
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.restoration import Restoration
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.restoration import DRILL, Restoration
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.script import compare_scripts
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.restore import STAGING
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Context, Result
@@ -164,7 +164,7 @@ def _remove(trial: Trial, record: Restoration, now: float) -> None:
     try:
         hold(session, trial.system, trial.manifest.database)
         drop_database(session, trial.restored)
-        restorations.save(trial.store, replace(record, state="finished", finished_at=iso(now), reason="drill"))
+        restorations.save(trial.store, replace(record, state="finished", finished_at=iso(now), reason=DRILL))
     finally:
         session.close()
 
@@ -184,6 +184,8 @@ def _drill(params: dict[str, object], context: Context, trial: Trial, server: st
     plan = Plan("restore_drill", tuple(actions))
     if context.check_mode:
         return Result(plan=plan, changed=True, message="Check mode: nothing was compared.")
+    if record is not None:
+        record = restorations.save(trial.store, replace(record, reason=DRILL))
     checks = _checks(trial, cast("list[dict[str, object]]", params.get("checks") or []))
     healthy_at = time.time()
     marker = str(params.get("marker") or "")
@@ -261,7 +263,7 @@ def _discard(params: dict[str, object], context: Context, store: Store, system: 
             return Result(plan=plan, changed=True, message=f"Check mode: {restored} was not dropped.")
         hold(session, system, database)
         drop_database(session, restored)
-        restorations.save(store, replace(record, state="finished", finished_at=iso(context.now), reason="drill"))
+        restorations.save(store, replace(record, state="finished", finished_at=iso(context.now), reason=DRILL))
         return Result(plan=plan, changed=True, message=f"Dropped {restored}, which an earlier drill had left.")
     finally:
         session.close()

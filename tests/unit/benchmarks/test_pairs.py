@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.saasops.runbook.benchmarks.pairs import Goal, Sample, fact, judge, order, seconds, speedup, void
+from ansible_collections.saasops.runbook.benchmarks.pairs import (
+    Goal,
+    Sample,
+    fact,
+    judge,
+    order,
+    seconds,
+    speedup,
+    void,
+)
 
 BASE, OURS = "baseline", "ours"
 

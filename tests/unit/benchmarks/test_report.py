@@ -20,7 +20,9 @@ SAMPLES = [
     Sample(OURS, 1, 16.0, {"bytes": 90_000_000}),
     Sample(BASE, 1, 24.0, {"bytes": 100_000_000}),
 ]
-ROW = Row("backup", "Backup", SAMPLES, [Goal("faster than", BASE, 1.8, OURS)], ["A note."], {BASE: "pg_dump demo | gzip"})
+ROW = Row(
+    "backup", "Backup", SAMPLES, [Goal("faster than", BASE, 1.8, OURS)], ["A note."], {BASE: "pg_dump demo | gzip"}
+)
 
 
 def rendered(row: Row) -> Json:
