@@ -35,7 +35,8 @@ def as_json(row: Row, machine: Mapping[str, object], megabytes: float) -> Json:
 def _goal(goal: Goal, samples: Sequence[Sample]) -> Json:
     found: Json = {"kind": goal.kind, "of": goal.of, "ours": goal.ours, "limit": goal.limit}
     try:
-        met, reached = judge(goal, samples)
+        # a failed run ends early: its time is no figure
+        met, reached = judge(goal, [item for item in samples if not item.failed])
     except ValueError as error:
         return {**found, "met": False, "reached": None, "why": str(error)}
     return {**found, "met": met and not void(samples), "reached": round(reached, 4)}

@@ -73,11 +73,11 @@ def _clean(scene: Scene) -> None:
 
 
 def measure(scene: Scene, pairs: int) -> Row:
-    if not scene.store("staged").is_dir():
+    if not any(scene.store("staged").glob("backups/*/manifest.json")):
         back_up(scene, "staged", str(scene.staging))
     gzipped = scene.store(GZIP.replace("|", "").replace(" ", "_"))
-    if not gzipped.is_dir():
-        gzipped.mkdir()
+    if not (gzipped / "dump.sql.gz").is_file():
+        gzipped.mkdir(exist_ok=True)
         scene.baseline(GZIP, gzipped)
     sides = {PSQL: lambda: _psql(scene), OURS: lambda: _ours(scene)}
     samples = interleave(sides, pairs, scene.tell, lambda: _clean(scene))

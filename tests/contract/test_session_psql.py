@@ -78,7 +78,12 @@ def _outcome(session: Session, sql: str) -> tuple[str, object]:
 
 def _live(place: Place) -> Session:
     if not place.opened:
-        place.open().run("SET statement_timeout = '5s'")
+        if place.transport is None:
+            place.open()
+        else:
+            # a statement that psql misreads makes it wait for more, for ever
+            place.opened.append(PsqlSession(place.connection, place.transport, place.program, timeout=20.0))
+        place.opened[0].run("SET statement_timeout = '5s'")
     return place.opened[0]
 
 

@@ -239,7 +239,8 @@ ACTIONS = ("CASCADE", "SET NULL", "SET DEFAULT", "RESTRICT", "NO ACTION", "NO AC
 def test_rows_that_other_schemas_refer_to_are_never_deleted_silently(server: Server, hard: str, store: Path) -> None:
     for number, action in enumerate(ACTIONS):
         server.psql(
-            f"CREATE TABLE public.bills{number} (id int PRIMARY KEY, tree_id int REFERENCES org_a.tree ON DELETE {action});"
+            f"CREATE TABLE public.bills{number} (id int PRIMARY KEY,"
+            f" tree_id int REFERENCES org_a.tree ON DELETE {action});"
             f"INSERT INTO public.bills{number} VALUES (1, 10)",
             hard,
         )

@@ -53,6 +53,12 @@ def test_a_failed_run_voids_every_goal_of_its_row_and_is_shown() -> None:
     assert "ours, pair 3: the rows differ" in said
 
 
+def test_the_time_of_a_failed_run_is_no_figure() -> None:
+    # it failed at once: ten thousand times faster
+    row = replace(ROW, samples=[*SAMPLES, Sample(BASE, 2, 20.0), Sample(OURS, 2, 0.002, failed="refused")])
+    assert "| 1.750 | **missed** |" in table({"backup": rendered(row)})
+
+
 def test_a_side_that_always_failed_is_in_the_table() -> None:
     row = replace(ROW, samples=[SAMPLES[0], Sample(OURS, 0, 1.0, failed="no space")])
     assert "| ours | failed |" in table({"backup": rendered(row)})
