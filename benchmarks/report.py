@@ -114,15 +114,29 @@ def _times(row: Json, samples: Sequence[Sample]) -> list[str]:
                 ratio = None
             cells.append(f"{ratio.median:.2f} (worst {ratio.worst:.2f})" if ratio else "")
         lines.append(f"| {_cell(side)} | " + " | ".join(cells) + " |")
-    gap = fact(samples, own[0], "gap")
-    if gap:
-        parts = {name: fact(samples, own[0], name) for name in ("restore", "switch", "swap_returned")}
-        said = ", ".join(f"{name} {p.median:.2f} s (worst {p.worst:.2f})" for name, p in parts.items() if p)
-        lines += [
-            "",
-            f"Largest gap for clients: median {gap.median:.3f} s, worst {gap.worst:.3f} s. Parts of ours: {said}.",
-        ]
-    return lines
+    return [*lines, *_parts(samples, sides)]
+
+
+# facts of a side that are shown below the table: name -> what it is
+PARTS = {
+    "gap": "largest gap for clients",
+    "restore": "pg_restore",
+    "switch": "until the switch",
+    "swap_returned": "until pg_swap returned",
+    "whole_run": "until ansible-playbook ended",
+    "proof": "the proof",
+}
+
+
+def _parts(samples: Sequence[Sample], sides: Sequence[str]) -> list[str]:
+    """Figures within a side, in seconds."""
+    lines = []
+    good = [item for item in samples if not item.failed]
+    for side in sides:
+        found = {what: fact(good, side, name) for name, what in PARTS.items()}
+        said = [f"{what} {spread.median:.3f} s (worst {spread.worst:.3f})" for what, spread in found.items() if spread]
+        lines += [f"- `{side}`: {', '.join(said)}."] if said else []
+    return ["", *lines] if lines else []
 
 
 def _memory(samples: Sequence[Sample]) -> list[str]:

@@ -27,9 +27,9 @@ for place in (COLLECTIONS, ROOT / "tools"):
     if str(place) not in sys.path:
         sys.path.insert(0, str(place))
 
+from ansible_run import Said, UnusableError, run  # noqa: E402
 from comparison_faults import STRANGER, admit_only_the_application, cutting_programs, flip_a_bit  # noqa: E402
 from comparison_look import Sight, look, siblings  # noqa: E402
-from ansible_run import Said, UnusableError, run  # noqa: E402
 
 if TYPE_CHECKING:
     from ansible_collections.saasops.runbook.tests.lab.postgres import Server

@@ -77,7 +77,7 @@ def test_every_link_of_a_guide_leads_to_a_file_and_a_heading(guide: str) -> None
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if "://" in target:
             continue
-        name, _, anchor = target.partition("#")
+        name, _mark, anchor = target.partition("#")
         path = (ROOT / guide).parent / name if name else ROOT / guide
         assert path.exists(), f"{guide} points to {target}"
         if anchor:

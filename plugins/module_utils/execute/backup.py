@@ -120,15 +120,18 @@ def execute(params: dict[str, object], context: Context) -> Result:
     store = open_store(cast("dict[str, object]", params["store"]))
     store.check(write=not context.check_mode)
     max_age = params.get("max_age")
+    # under a mark of its own: whoever else carries the verb's mark while we hold the lock is a leftover
+    holder = target.named(mark_of("backup-guard", system, database))
     with contextlib.ExitStack() as stack:
 
-        def connect(name: str | None = None) -> Session:
-            session = target.session(name)
+        def connect(server: Target, name: str | None = None) -> Session:
+            session = server.session(name)
             stack.callback(session.close)
             return session
 
-        exporter, reader = connect(database), connect(database)
-        refuse_pooler(exporter, reader)
+        reader = connect(holder, database)
+        with contextlib.closing(holder.session(database)) as other:
+            refuse_pooler(reader, other)
         facts = read_facts(reader)
         target.tool("pg_dump", facts.version)
         job = Job(
@@ -169,18 +172,15 @@ def execute(params: dict[str, object], context: Context) -> Result:
         )
         if context.check_mode:
             return Result(plan=plan, changed=True, message="Check mode: nothing was dumped.", evidence={"sets": []})
-        guard = connect()
-        hold(guard, system, database)
-        cleaned = end_leftovers(
-            target, reader, mark_of("backup", system, database), [exporter.pid, reader.pid, guard.pid]
-        )
+        hold(connect(holder), system, database)
+        cleaned = end_leftovers(target, reader, mark_of("backup", system, database), [reader.pid])
         cleaned += [f"partial set {name} removed" for name in remove_partial(store, system, database)]
         cleaned += [f"unfinished object {name} removed" for name in store.sweep("", context.now - 86400)]
         before = counters(reader)
         schemas = sorted({name for part, _found in due for name in part.schemas})
-        snapshot = take_snapshot(exporter, reader, schemas)
+        snapshot = take_snapshot(connect(target, database), reader, schemas)
         stack.callback(snapshot.release)
-        workers = [connect(database) for _number in range(job.jobs)]
+        workers = [connect(target, database) for _number in range(job.jobs)]
         for worker in workers:
             join(worker, snapshot)
         made = []

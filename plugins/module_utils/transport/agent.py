@@ -113,10 +113,10 @@ printf "%s\0" "$@" "" && stat -c %s -- "$@" && sha256sum -- "$@"
 ' sh {} +
 """
 
-# $1 path. Bytes from stdin to a new file of mode 0600 on the disk; prints its length and SHA-256 as read back.
+# $1 path. Bytes from stdin to a new file of mode 0600; prints its length and SHA-256 as read back.
 WRITE = r"""
 umask 077
-rm -f -- "$1" && cat >"$1" && { sync -- "$1" 2>/dev/null || sync; } &&
+rm -f -- "$1" && cat >"$1" &&
 stat -c %s -- "$1" && sha256sum <"$1"
 """
 

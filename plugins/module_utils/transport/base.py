@@ -89,7 +89,10 @@ class Transport(Protocol):
         """A file's bytes as chunks; raises transport_failed when the stream ends early or the far side fails."""
 
     def write_file(self, path: str, chunks: Iterable[bytes]) -> FileFact:
-        """Write a file whole and durable; the fact is computed on the far side after the write."""
+        """Write a file whole; the fact is computed on the far side as it is written.
+
+        Not synced to the device: such a file serves the run that writes it, and no run survives a crash of the host.
+        """
 
     def free_bytes(self, path: str) -> int:
         """Bytes free for this user on the volume of path (or of its nearest existing parent)."""

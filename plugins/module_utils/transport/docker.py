@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,6 +18,9 @@ from ansible_collections.saasops.runbook.plugins.module_utils.transport.exec_pro
 from ansible_collections.saasops.runbook.plugins.module_utils.transport.exec_transport import ExecTransport
 
 _INSPECT_SECONDS = 20
+_STATE_LAG_SECONDS = 3
+# exit code of docker exec when its program was ended by SIGKILL
+_KILLED = 137
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,11 @@ class Container:
     def diagnose(self, doing: str, code: int | None, stderr: str) -> OpsError:
         said = " ".join(stderr.strip().rsplit("\n", maxsplit=1)[-1].split())
         state = self._state()
+        # the engine learns of a container's end later than its exec does
+        deadline = time.monotonic() + _STATE_LAG_SECONDS
+        while state == "running" and code == _KILLED and time.monotonic() < deadline:
+            time.sleep(0.2)
+            state = self._state()
         if isinstance(state, OpsError):
             return state
         if state != "running":

@@ -197,7 +197,6 @@ class LocalTransport:
                         view = view[stream.write(view) :]
                     checksum.update(chunk)
                     length += len(chunk)
-                os.fsync(stream.fileno())
             os.replace(partial, path)
         except OSError as error:
             raise _file_error(error, path) from error

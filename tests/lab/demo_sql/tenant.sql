@@ -133,7 +133,7 @@ SELECT CASE WHEN h & 63 <> 0 THEN 'cm' || left(md5(:'seed' || '.' || :'tenant_no
     || '/edit"}, "before": {"probability": ' || (h & 7) * 10 || ', "title": "' || t.title
     || '"}, "after": {"probability": ' || 10 + (h & 7) * 10 || ', "title": "' || t.title || '"}, "ms": ' || (h >> 30 & 2047)
     || '}')::jsonb,
-  :'as_of'::timestamptz - interval '1 millisecond' * ((:campaigns * 20 - n) * 1900 + (h >> 16 & 1023))
+  :'as_of'::timestamptz - interval '1 millisecond' * ((:campaigns * 20 - n) * 1900::bigint + (h >> 16 & 1023))
 FROM generate_series(0, :campaigns * 20 - 1) AS n
 CROSS JOIN LATERAL (SELECT hashint8extended(n, :seed + 200 + :tenant_no) AS h) AS chance
 JOIN demo_words.sentence AS s ON s.id = (h >> 5 & 16383)
