@@ -71,7 +71,8 @@ options:
     type: str
   key:
     description:
-      - Name of this act, for instance the slot of a schedule. A set that carries the same key makes a second one needless.
+      - Name of this act, for instance the slot of a schedule. A set that carries the same key makes a second one
+        needless.
     type: str
     default: ""
   accept_secrets:

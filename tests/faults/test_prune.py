@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A prune that is killed, interrupted or refused by its store leaves nothing that is taken for good."""
+
 from __future__ import annotations
 
 import os

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Backup sets without a database: sound by every check of the collection, of any age and size."""
+
 from __future__ import annotations
 
 import hashlib

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run the real playbooks the way an operator does: ansible-playbook, an inventory, short variables."""
+
 from __future__ import annotations
 
 import json

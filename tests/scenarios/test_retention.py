@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The verbs backups and prune on a store in a folder; what they claim is looked up in the folder itself."""
+
 from __future__ import annotations
 
 import json

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The verbs backups and prune on a bucket; what they claim is looked up with a client that shares no code with them."""
+
 from __future__ import annotations
 
 import time

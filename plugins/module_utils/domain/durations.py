@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Times and sizes as operators write and read them: "24h" in, "3 h 20 min ago" and "412 MB" out."""
+
 from __future__ import annotations
 
 import re
@@ -49,7 +50,7 @@ def human_duration(seconds: float) -> str:
 
 
 def ago(seconds: float) -> str:
-    """"3 h 20 min ago"; "in 5 min" for what is still to come; "just now" within a second."""
+    """ "3 h 20 min ago"; "in 5 min" for what is still to come; "just now" within a second."""
     if abs(seconds) < 1:
         return "just now"
     return f"{human_duration(seconds)} ago" if seconds > 0 else f"in {human_duration(seconds)}"

@@ -5,6 +5,7 @@
 The answer is computed rule by rule instead of by asking decide_retention again for every hour of the coming year;
 a property test holds the two together.
 """
+
 from __future__ import annotations
 
 import math

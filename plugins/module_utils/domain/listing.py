@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Backup sets as lines for a terminal: what is there, and what prune does with it."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -5,6 +5,7 @@
 They are written by different verbs, by hand, and by later releases. What cannot be understood is read on the
 safe side: an unreadable pin pins, an unknown proof proves nothing, an unknown state is open.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
@@ -43,7 +44,7 @@ def read_pin(record: Mapping[str, Json] | None) -> Pin | None:
 
 
 def proof_level(manifest_proof: Mapping[str, Json], records: Iterable[Mapping[str, Json]]) -> str:
-    """"" (never verified), "failed", or one of PROOFS.
+    """ "" (never verified), "failed", or one of PROOFS.
 
     Records are taken by their time: a failure takes everything earlier back, a later success stands again.
     """

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From the operator's option retention to a Policy, or a refusal before anything is looked at."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How much would be lost now: the newest proven recovery point of each database against the RPO."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence

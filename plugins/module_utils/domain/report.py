@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Tables as a person reads them on a terminal."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -13,6 +13,7 @@ Sets of the same system, database, kind, schemas and tenant form a group; groups
 - What is partial goes when nothing in it changed for a grace, because a younger one may be a backup that runs.
 - What is damaged, foreign or dated in the future is kept and reported; the first two go only when named.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -240,9 +241,7 @@ def _decide_partial(item: BackupSet, policy: Policy, now: float) -> Decision:
     return Decision(
         item.set_id,
         KEEP,
-        (
-            f"partial, but changed less than {human_duration(policy.partial_grace)} ago: a backup may be running",
-        ),
+        (f"partial, but changed less than {human_duration(policy.partial_grace)} ago: a backup may be running",),
     )
 
 

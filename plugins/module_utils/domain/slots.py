@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The slots of the calendar that retention counts: hours, days, ISO weeks and months, all in UTC."""
+
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Pin a backup set, so that prune leaves it, or take the pin away."""
+
 from __future__ import annotations
 
 from typing import cast

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The backup sets of a store as retention sees them, and the removal of one set."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator

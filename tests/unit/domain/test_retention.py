@@ -315,9 +315,7 @@ def after_a_year(every: float, options: dict[str, object]) -> list[float]:
 
 
 def test_hourly_for_a_day_daily_for_30_weekly_for_12_monthly_for_12_is_kept_so() -> None:
-    ages = after_a_year(
-        HOUR, {"hourly_max_age": "24h", "daily_max_age": "30d", "weekly_max_age": "12w", "monthly": 12}
-    )
+    ages = after_a_year(HOUR, {"hourly_max_age": "24h", "daily_max_age": "30d", "weekly_max_age": "12w", "monthly": 12})
     assert sum(age < 1 for age in ages) == 24
     # 23 November, 02:00: the first set of each of the last thirty days, of the twelve weeks, of the twelve months
     assert [age for age in ages if 1 <= age <= 30] == [pytest.approx(day + 2 / 24) for day in range(1, 30)]
