@@ -108,6 +108,7 @@ def staging_volume(megabytes: float) -> Iterator[tuple[Path, str]]:
 
 
 @contextlib.contextmanager
+# pylint: disable-next=contextmanager-generator-missing-cleanup  # its with statements clean up
 def scene(megabytes: float, tell: Callable[[str], None]) -> Iterator[Scene]:
     """A durable server with the demo database (seed 1) of about this size."""
     folder = scratch.claim("bench")

@@ -57,6 +57,8 @@ def _story(demo: Demo) -> None:
     demo.drill()
     demo.step("Retention: what stays, what goes, and why")
     demo.verb("prune", "--check")
+    demo.step("Why not thirty lines of upstream modules: the same faults through both")
+    demo.comparison()
 
 
 def _run(demo: Demo) -> int:

@@ -162,6 +162,11 @@ class Demo:
             raise DemoError("The drill did not say that it passed.")
         self.fact("drill", line.strip().removeprefix('"msg": ').strip('"'))
 
+    def comparison(self) -> None:
+        from comparison import compare, table
+
+        self.say(table(compare(self.server, self.work / "comparison")))
+
     def summary(self) -> None:
         store = sum(path.stat().st_size for path in (self.work / "store").rglob("*") if path.is_file())
         self.fact("store", f"{store / 1e6:.0f} MB in {len(list((self.work / 'store' / 'backups').iterdir()))} sets")

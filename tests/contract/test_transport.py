@@ -290,7 +290,7 @@ def test_a_source_that_fails_leaves_no_file_behind_that_looks_whole(far: Far) ->
 
 def test_a_full_disk_says_so_and_keeps_nothing(far: Far) -> None:
     with pytest.raises(OpsError) as caught:
-        far.transport.write_file(f"{far.small}/big", (bytes(1 << 20) for _ in range(20)))
+        far.transport.write_file(f"{far.small}/big", (bytes(1 << 20) for _number in range(20)))
     assert caught.value.code == "staging_full"
     assert far.shell("ls", "-A", far.small) == ""
 

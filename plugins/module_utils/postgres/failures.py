@@ -10,7 +10,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors impo
 
 # sqlstate -> (code, remedy)
 BY_STATE = {
-    "28P01": ("wrong_password", "Check the password source (login_password, .pgpass, service file or peer)."),
+    "28P01": ("wrong_password", "Check the password source (connection.password, .pgpass, service file or peer)."),
     "28000": ("login_refused", "Check the user, and the rule in pg_hba.conf that admits it."),
     "3D000": ("unknown_database", "Check the name with psql -l; names are case-sensitive."),
     "3F000": ("unknown_schema", "Check the schema's name; names are case-sensitive."),

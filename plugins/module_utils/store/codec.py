@@ -20,8 +20,8 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors impo
 from ansible_collections.saasops.runbook.plugins.module_utils.store.frame import damaged, one_frame
 
 CHUNK = 1024 * 1024
-# With two hash tables instead of the one of levels 1 and 2 (DOUBLE_FAST), 2 compresses text and JSON as well as 3 in
-# three quarters of its time, since its tables fit into a core's cache; with one table it leaves a tenth more.
+# With two hash tables instead of the one of levels 1 and 2 (DOUBLE_FAST), 2 compresses text and JSON about as well as 3
+# in three quarters of its time, since its tables fit into a core's cache; with one table it leaves a tenth more.
 LEVEL = 2
 DOUBLE_FAST = 2  # zstd's number of that strategy; levels from 3 on have it, or a stronger one
 Bytes = Generator[bytes, None, None]

@@ -99,10 +99,10 @@ WISH = Wish(
 
 
 def refused(
-    server: ServerState = SERVER, wish: Wish = WISH, properties: dict[str, Json] = PROPERTIES, **manifest: object
+    server: ServerState = SERVER, wish: Wish = WISH, properties: dict[str, Json] | None = None, **manifest: object
 ) -> OpsError:
     with pytest.raises(OpsError) as error:
-        decide_restore(replace(MANIFEST, **manifest), properties, server, wish)  # type: ignore[arg-type]
+        decide_restore(replace(MANIFEST, **manifest), properties or PROPERTIES, server, wish)  # type: ignore[arg-type]
     return error.value
 
 

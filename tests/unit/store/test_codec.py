@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import sys
 import threading
@@ -147,3 +148,19 @@ def test_a_codec_of_a_later_release_is_refused() -> None:
 def test_codec_none_changes_nothing() -> None:
     codec = open_codec("none")
     assert joined(codec.decompress(codec.compress([b"a", b"", b"bc"]))) == b"abc"
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_rows_of_json_are_packed_smaller_than_by_the_same_level_as_it_comes(kind: str) -> None:
+    chance = random.Random(1)
+    words = ["".join(chance.choices("abcdefghijklmnopqrstuvwxyz", k=chance.randint(3, 9))) for _ in range(200)]
+    phrases = [" ".join(chance.choices(words, k=3)) for _ in range(1024)]
+    notes = [" ".join(chance.choices(phrases, k=8)) for _ in range(16_384)]
+    body = "".join(
+        f'{n}\tuser{chance.randint(0, 255)}\t{{"note": "{chance.choice(notes)}", "ms": {chance.randint(0, 2047)}}}\n'
+        for n in range(30_000)
+    ).encode()
+    assert PROGRAM is not None
+    level = codecs.LEVEL
+    codec = codecs.ZstdLibrary(level, zstandard) if kind == "library" else codecs.ZstdProgram(level, PROGRAM)
+    assert len(joined(codec.compress([body]))) < 0.92 * len(zstandard.ZstdCompressor(level=level).compress(body))
