@@ -108,15 +108,13 @@ def staging_volume(megabytes: float) -> Iterator[tuple[Path, str]]:
 
 
 @contextlib.contextmanager
-# pylint: disable-next=contextmanager-generator-missing-cleanup  # its with statements clean up
 def scene(megabytes: float, tell: Callable[[str], None]) -> Iterator[Scene]:
     """A durable server with the demo database (seed 1) of about this size."""
     folder = scratch.claim("bench")
     try:
-        with (
-            postgres.running(VERSION, durable=True, settings=SETTINGS) as server,
-            staging_volume(megabytes) as (staging, kind),
-        ):
+        with contextlib.ExitStack() as stack:
+            server = stack.enter_context(postgres.running(VERSION, durable=True, settings=SETTINGS))
+            staging, kind = stack.enter_context(staging_volume(megabytes))
             tell(f"making the demo database of {megabytes:,.0f} MB")
             demo.create(server, DATABASE, parameters=demo.Parameters(megabytes))
             oid = server.psql(f"SELECT oid FROM pg_database WHERE datname = '{DATABASE}'")

@@ -45,7 +45,7 @@ def lay_out(target: Path, root: Path = ROOT) -> int:
     changed = 0
     for name in files:
         source, copy = root / name, target / name
-        if copy.is_file() and filecmp.cmp(source, copy, shallow=False):
+        if copy.is_file() and filecmp.cmp(source, copy, shallow=False) and source.stat().st_mode == copy.stat().st_mode:
             continue
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(source, copy)

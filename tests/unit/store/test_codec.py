@@ -153,9 +153,9 @@ def test_codec_none_changes_nothing() -> None:
 @pytest.mark.parametrize("kind", BOTH)
 def test_rows_of_json_are_packed_smaller_than_by_the_same_level_as_it_comes(kind: str) -> None:
     chance = random.Random(1)
-    words = ["".join(chance.choices("abcdefghijklmnopqrstuvwxyz", k=chance.randint(3, 9))) for _ in range(200)]
-    phrases = [" ".join(chance.choices(words, k=3)) for _ in range(1024)]
-    notes = [" ".join(chance.choices(phrases, k=8)) for _ in range(16_384)]
+    words = ["".join(chance.choices("abcdefghijklmnopqrstuvwxyz", k=chance.randint(3, 9))) for _number in range(200)]
+    phrases = [" ".join(chance.choices(words, k=3)) for _number in range(1024)]
+    notes = [" ".join(chance.choices(phrases, k=8)) for _number in range(16_384)]
     body = "".join(
         f'{n}\tuser{chance.randint(0, 255)}\t{{"note": "{chance.choice(notes)}", "ms": {chance.randint(0, 2047)}}}\n'
         for n in range(30_000)
