@@ -112,6 +112,7 @@ def test_any_text_has_the_same_outcome_as_with_libpq_and_runs_nothing(
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(text=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=60))
+@example(text="\U0001fffe")
 def test_any_text_value_comes_back(pairs: list[tuple[Place, Place]], text: str) -> None:
     for _plain, psql in pairs:
         assert _live(psql).value(render("SELECT {text}", text=text)) == text

@@ -9,6 +9,7 @@ The process stays, so a transaction and its exported snapshot live from call to 
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -117,9 +118,10 @@ class PsqlSession:
         self._pid, self._version = int(str(row["pid"])), int(str(row["version"]))
 
     def _rows(self, sql: str, timeout: float | None) -> list[Row]:
-        answer = self._execute(wrapped(sql), timeout)
+        # psql leaves characters that it takes for invalid (U+1FFFE and the like) out of what it prints
+        answer = self._execute(f"SELECT encode(convert_to(({wrapped(sql)}), 'UTF8'), 'base64')", timeout)
         try:
-            return cast("list[Row]", json.loads(answer.decode("utf-8")))
+            return cast("list[Row]", json.loads(base64.b64decode(answer).decode("utf-8")))
         except UnicodeDecodeError as error:
             raise from_server("22021", "the result is not valid UTF-8", self._doing) from error
 
