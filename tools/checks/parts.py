@@ -82,7 +82,7 @@ def sanity(core: str, seconds: int) -> Part:
 
 
 # On a managed host there is no controller: what is tested there are the rooms that travel in a module's payload.
-CONTROLLER_ONLY = ("tests/unit/tools", "tests/unit/controller", "tests/unit/lab")
+CONTROLLER_ONLY = ("tests/unit/tools", "tests/unit/controller", "tests/unit/lab", "tests/unit/benchmarks")
 MEASURED = ("--cov", "--cov-config=pyproject.toml", "--cov-report=term-missing:skip-covered")
 
 PARTS = (
