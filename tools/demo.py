@@ -32,6 +32,7 @@ MEGABYTES = 300
 def _story(demo: Demo) -> None:
     """The whole road, from the first backup to a clean store."""
     demo.step("Back up: one snapshot under locks, parallel, every byte read back")
+    demo.mark()
     demo.verb("backup")
     demo.verb("backup", "-e", "tenants=org_a*")
     demo.step("List: age, size, proof, and the recovery point against the RPO")

@@ -121,6 +121,10 @@ class Demo:
         self.say(f"   ({time.monotonic() - began:.1f} s)")
         return said
 
+    def mark(self) -> None:
+        """A row committed right before the backup: the drill measures the RPO from there."""
+        self.ask("INSERT INTO public.marker (writer) VALUES ('demo')")
+
     def accident(self) -> None:
         """What somebody does by mistake: visible in the live database, not in the sets."""
         self._activities = self.activities()
