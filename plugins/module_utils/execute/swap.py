@@ -41,7 +41,8 @@ def _choose(
         ready = [r for r in ready if look.database_oid(job.session, r.target) == r.target_oid]
         if wanted == "latest":
             # neither some schemas nor the scratch database of a drill were restored to go live
-            ready = [r for r in ready if not r.partial and r.reason != DRILL]
+            ready = [r for r in ready if r.reason != DRILL]
+            ready = [r for r in ready if not r.partial] or ready
     done = [r for r in known if r.state in ends]
     newest_done = done[-1] if done else None
     if ready and (newest_done is None or state != "switched" or _later(ready[-1], newest_done)):
