@@ -22,11 +22,12 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.script impo
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.restore import STAGING
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Context, Result
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.facts import read_facts
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.leftovers import mark_of
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.leftovers import end_leftovers, mark_of
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.locks import hold
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.restore import drop_database, write_member
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.script import archive_digest, database_digest
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.sql import render
 from ansible_collections.saasops.runbook.plugins.module_utils.store import restorations, sets
 from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Store
@@ -159,17 +160,26 @@ def _record_of(trial: Trial, server: str) -> Restoration | None:
     return None
 
 
-def _remove(trial: Trial, record: Restoration, now: float) -> None:
-    session = trial.target.session()
+@contextlib.contextmanager
+def _held(target: Target, system: str, database: str, check_mode: bool) -> Iterator[Session]:
+    """A session of the maintenance database that holds the lock; what a dead drill left running is ended."""
+    # under a mark of its own: whoever else carries the verb's mark while we hold the lock is a leftover
+    session = target.named(mark_of("drill-guard", system, database)).session()
     try:
-        hold(session, trial.system, trial.manifest.database)
-        drop_database(session, trial.restored)
-        restorations.save(trial.store, replace(record, state="finished", finished_at=iso(now), reason=DRILL))
+        if not check_mode:
+            hold(session, system, database)
+            end_leftovers(target, session, mark_of("drill", system, database), [])
+        yield session
     finally:
         session.close()
 
 
-def _drill(params: dict[str, object], context: Context, trial: Trial, server: str) -> Result:
+def _remove(trial: Trial, record: Restoration, session: Session, now: float) -> None:
+    drop_database(session, trial.restored)
+    restorations.save(trial.store, replace(record, state="finished", finished_at=iso(now), reason=DRILL))
+
+
+def _drill(params: dict[str, object], context: Context, trial: Trial, server: str, session: Session) -> Result:
     started = float(str(params.get("started") or 0)) or context.now
     record = _record_of(trial, server)
     if params.get("remove_restored") and record is None:
@@ -213,7 +223,7 @@ def _drill(params: dict[str, object], context: Context, trial: Trial, server: st
             {"differences": [item.as_dict() for item in differences[:100]], "reasons": list(verdict.reasons[:100])},
         )
     if params.get("remove_restored") and record is not None:
-        _remove(trial, record, context.now)
+        _remove(trial, record, session, context.now)
     lost = "not measured" if verdict.rpo is None else f"{verdict.rpo:.1f} s"
     return Result(
         plan=plan,
@@ -250,8 +260,7 @@ def _discard(params: dict[str, object], context: Context, store: Store, system: 
     """Drop the scratch database that an earlier drill left: one that failed, or one that was killed."""
     restored = str(params["restored"])
     target = Target.from_params(cast("dict[str, object]", params["connection"]), mark_of("drill", system, database))
-    session = target.session()
-    try:
+    with _held(target, system, database, context.check_mode) as session:
         here = session.value(render("SELECT count(*) FROM pg_database WHERE datname = {name}", name=restored))
         server = str(session.value("SELECT system_identifier::text FROM pg_control_system()"))
         records = restorations.read_restorations(store, system, database, server)
@@ -261,12 +270,9 @@ def _discard(params: dict[str, object], context: Context, store: Store, system: 
         plan = Plan("restore_drill", (Action("drop", restored, "an earlier drill left it"),))
         if context.check_mode:
             return Result(plan=plan, changed=True, message=f"Check mode: {restored} was not dropped.")
-        hold(session, system, database)
         drop_database(session, restored)
         restorations.save(store, replace(record, state="finished", finished_at=iso(context.now), reason=DRILL))
         return Result(plan=plan, changed=True, message=f"Dropped {restored}, which an earlier drill had left.")
-    finally:
-        session.close()
 
 
 def execute(params: dict[str, object], context: Context) -> Result:
@@ -306,4 +312,5 @@ def execute(params: dict[str, object], context: Context) -> Result:
         staging=str(params.get("staging") or STAGING).rstrip("/"),
         version=facts.version,
     )
-    return _drill(params, context, trial, facts.system_identifier)
+    with _held(target, system, database, context.check_mode) as holder:
+        return _drill(params, context, trial, facts.system_identifier, holder)
