@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
@@ -38,6 +39,9 @@ def small(megabytes: int, kind: str = "tmpfs") -> Iterator[Path]:
         scratch.release(folder)
 
 
+STEP = 64 * 1024
+
+
 def grow(point: Path, megabytes: int) -> None:
     """Make a mounted tmpfs larger, as an operator who adds space does."""
     _run("mount", "-o", f"remount,size={megabytes}m", str(point))
@@ -46,10 +50,18 @@ def grow(point: Path, megabytes: int) -> None:
 def fill(point: Path, leave: int = 0) -> Path:
     """Take all space but `leave` bytes with one file, and return it so that it can be removed."""
     file = point / "filler"
-    free = os.statvfs(point).f_bavail * os.statvfs(point).f_frsize
+    room = os.statvfs(point)
+    size = max(1, room.f_bavail * room.f_frsize - leave)
     with file.open("wb") as out:
-        os.posix_fallocate(out.fileno(), 0, max(1, free - leave))
-    return file
+        while True:
+            try:
+                os.posix_fallocate(out.fileno(), 0, size)
+                return file
+            except OSError as error:
+                # somebody else took a piece meanwhile: a little less, until it fits
+                if error.errno != errno.ENOSPC or size <= STEP:
+                    raise
+                size -= STEP
 
 
 def _run(*command: str) -> None:

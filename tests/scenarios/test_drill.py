@@ -130,11 +130,12 @@ def test_the_verb_measures_rto_and_rpo_while_a_writer_runs(server: Server, demo_
     }
     hosts = inventory(store.parent, variables)
     with Writer(server.dsn(demo_database), pause=0.02):
+        # the last row that the snapshot sees may be as old as the beginning of the backup
+        began = time.monotonic()
         take_backup(server, store, demo_database)
-        taken = time.monotonic()
         time.sleep(1)
         run = play("restore_drill", hosts, timeout=180)
-        passed = time.monotonic() - taken
+        passed = time.monotonic() - began
     assert run.code == 0, run.output
     (ledger,) = (json.loads(path.read_bytes()) for path in (store / "drills").iterdir())
     assert 1.0 < ledger["rpo"] < passed
