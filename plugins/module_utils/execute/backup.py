@@ -116,12 +116,12 @@ def _evidence(manifest: Manifest) -> dict[str, Json]:
 def execute(params: dict[str, object], context: Context) -> Result:
     """The module pg_backup."""
     system, database = str(params["system"]), str(params["database"])
-    target = Target.from_params(cast("dict[str, object]", params["connection"]), mark_of("backup", system, database))
+    anyone = Target.from_params(cast("dict[str, object]", params["connection"]))
     store = open_store(cast("dict[str, object]", params["store"]))
     store.check(write=not context.check_mode)
     max_age = params.get("max_age")
     # under a mark of its own: whoever else carries the verb's mark while we hold the lock is a leftover
-    holder = target.named(mark_of("backup-guard", system, database))
+    holder = anyone.named(mark_of("backup-guard", system, database))
     with contextlib.ExitStack() as stack:
 
         def connect(server: Target, name: str | None = None) -> Session:
@@ -133,6 +133,7 @@ def execute(params: dict[str, object], context: Context) -> Result:
         with contextlib.closing(holder.session(database)) as other:
             refuse_pooler(reader, other)
         facts = read_facts(reader)
+        target = anyone.named(mark_of("backup", system, database, facts.server))
         target.tool("pg_dump", facts.version)
         job = Job(
             system=system,
@@ -173,8 +174,8 @@ def execute(params: dict[str, object], context: Context) -> Result:
         if context.check_mode:
             return Result(plan=plan, changed=True, message="Check mode: nothing was dumped.", evidence={"sets": []})
         hold(connect(holder), system, database)
-        cleaned = end_leftovers(target, reader, mark_of("backup", system, database), [reader.pid])
-        cleaned += [f"partial set {name} removed" for name in remove_partial(store, system, database)]
+        cleaned = end_leftovers(target, reader, target.connection.application_name, [reader.pid])
+        cleaned += [f"partial set {name} removed" for name in remove_partial(store, system, database, facts.server)]
         cleaned += [f"unfinished object {name} removed" for name in store.sweep("", context.now - 86400)]
         before = counters(reader)
         schemas = sorted({name for part, _found in due for name in part.schemas})

@@ -35,7 +35,6 @@ from ansible_collections.saasops.runbook.plugins.module_utils.module import Cont
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres import dump
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.facts import DatabaseFacts
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.fingerprint import take_fingerprint
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.leftovers import mark_of
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.properties import read_properties
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
@@ -152,7 +151,7 @@ def _directory(
     """The dump in directory format in staging, then file by file into the store."""
     report = _Progress(job.context)
     transport, version = job.target.transport, job.facts.version
-    folder = f"{job.staging}/{mark_of('backup', job.system, job.database)}"
+    folder = f"{job.staging}/{job.target.connection.application_name}"
     transport.remove_tree(folder)
     transport.make_folder(folder)
     try:
@@ -243,7 +242,12 @@ def make_set(
     """One complete set. On any error nothing of it stays in the store, unless the store itself is gone."""
     set_id = new_set_id(job.context.now, os.urandom(4))
     prefix = sets.folder(set_id)
-    begun: dict[str, Json] = {"system": job.system, "database": job.database, "started": iso(job.context.now)}
+    begun: dict[str, Json] = {
+        "system": job.system,
+        "database": job.database,
+        "server": job.facts.server,
+        "started": iso(job.context.now),
+    }
     sets.write_json(job.store, prefix + BEGUN, begun, if_absent=True)
     try:
         properties = read_properties(sessions[0], job.database)
@@ -304,8 +308,8 @@ def make_set(
     return manifest
 
 
-def remove_partial(store: Store, system: str, database: str) -> list[str]:
-    """Delete what an interrupted run of this database left; the lock held says that none is running."""
+def remove_partial(store: Store, system: str, database: str, server: str) -> list[str]:
+    """Delete what an interrupted run of this database left; the lock held on its server says that none is running."""
     gone = []
     for entry in sets.entries(store, system):
         begun = sets.folder(entry.set_id) + BEGUN
@@ -313,7 +317,8 @@ def remove_partial(store: Store, system: str, database: str) -> list[str]:
             continue
         with contextlib.suppress(OpsError):
             record = sets.read_json(store, begun)
-            if record.get("system") == system and record.get("database") == database:
+            # another server's run of the same names, into the same store, is not held off by our lock
+            if (record.get("system"), record.get("database"), record.get("server")) == (system, database, server):
                 # begun.json last, so that an interruption here is found again
                 store.delete([key for key in entry.keys if key != begun])
                 store.delete([begun])

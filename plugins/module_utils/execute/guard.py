@@ -13,7 +13,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors impo
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.restoration import Restoration
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.reconcile import reconcile
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Context
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.facts import refuse_pooler
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.facts import read_server, refuse_pooler
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.leftovers import mark_of
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.locks import hold
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
@@ -53,11 +53,11 @@ def guarded(params: dict[str, object], context: Context) -> Iterator[Guard]:
     Raises OpsError: store's, database_busy, pooled_connection, record_unreadable, and the server's.
     """
     system, database = str(params["system"]), str(params["database"])
-    target = Target.from_params(cast("dict[str, object]", params["connection"]), mark_of("restore", system, database))
+    anyone = Target.from_params(cast("dict[str, object]", params["connection"]))
     store = open_store(cast("dict[str, object]", params["store"]))
     store.check(write=not context.check_mode)
     # under a mark of its own: whoever else carries the verb's mark while we hold the lock is a leftover
-    holder = target.named(mark_of("guard", system, database))
+    holder = anyone.named(mark_of("guard", system, database))
     with contextlib.ExitStack() as stack:
         session = holder.session()
         stack.callback(session.close)
@@ -71,6 +71,7 @@ def guarded(params: dict[str, object], context: Context) -> Iterator[Guard]:
             if not context.check_mode or error.code != "database_busy":
                 raise
             warnings = (error.cause,)
+        target = anyone.named(mark_of("restore", system, database, read_server(session)))
         server = system_identifier(session)
         before = read_restorations(store, system, database, server)
         records, cleaned = reconcile(session, target, store, before, context.now, check_mode=context.check_mode)

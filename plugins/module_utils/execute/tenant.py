@@ -137,9 +137,7 @@ def execute(params: dict[str, object], context: Context) -> Result:
         with contextlib.closing(target.session(database)) as other:
             refuse_pooler(reader, other)
         facts = read_facts(reader)
-        # two servers may have databases of one name, and their client tools may run on one host
-        port = reader.value("SELECT current_setting('port') AS port")
-        mark = mark_of("tenant", f"{system} {facts.system_identifier} {port}", database)
+        mark = mark_of("tenant", system, database, facts.server)
         target = target.named(mark)
 
         def connect(name: str | None = None) -> Session:

@@ -13,12 +13,13 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.sql impor
 
 @dataclass(frozen=True)
 class DatabaseFacts:
-    """Facts of one database. Sizes in bytes; data_directory '' when the role may not read it."""
+    """Facts of one database. Sizes in bytes; data_directory '' when the role may not read it; server: read_server."""
 
     name: str
     oid: int
     version: int
     system_identifier: str
+    server: str
     bytes: int
     encoding: str
     data_directory: str
@@ -36,6 +37,16 @@ class DatabaseFacts:
             "encoding": self.encoding,
             "bytes": self.bytes,
         }
+
+
+def read_server(session: Session) -> str:
+    """What tells the session's server from every other on one host, to any role: its system identifier and its port.
+
+    A physical copy has the identifier of its origin, but two servers of one host never listen on one port.
+    """
+    return str(
+        session.value("SELECT system_identifier::text || ' ' || current_setting('port') FROM pg_control_system()")
+    )
 
 
 def read_facts(session: Session) -> DatabaseFacts:
@@ -59,6 +70,7 @@ def read_facts(session: Session) -> DatabaseFacts:
         oid=int(str(row["oid"])),
         version=session.version,
         system_identifier=str(identifier),
+        server=read_server(session),
         bytes=int(str(row["bytes"])),
         encoding=str(row["encoding"]),
         data_directory=str(row["data_directory"] or ""),

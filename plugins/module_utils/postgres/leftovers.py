@@ -12,9 +12,14 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session i
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.sql import render
 
 
-def mark_of(verb: str, system: str, database: str) -> str:
-    """The application_name of all sessions and processes of a verb on a database: at most 63 bytes, plain ASCII."""
-    identity = hashlib.sha256(f"{system}\0{database}".encode()).hexdigest()[:12]
+def mark_of(verb: str, system: str, database: str, server: str = "") -> str:
+    """The application_name of all sessions and processes of a verb on a database: at most 63 bytes, plain ASCII.
+
+    server is what facts.read_server gives: the client tools of several servers may run on one host, and their systems
+    and databases may be named alike. Without it the mark is only a name to show, for the session that asks for it;
+    nothing is ended or removed by such a mark.
+    """
+    identity = hashlib.sha256(f"{system}\0{database}\0{server}".encode()).hexdigest()[:12]
     return f"saasops-{verb}-{identity}"
 
 
