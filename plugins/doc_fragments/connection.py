@@ -85,3 +85,14 @@ options:
         type: int
         default: 10
 """
+
+    # the second server of a drill: the same suboptions, and no such server when it is left out
+    LIVE = (
+        DOCUMENTATION.replace("  connection:\n", "  live_connection:\n")
+        .replace("(connection.", "(live_connection.")
+        .replace("    default: {}\n", "", 1)
+        .replace(
+            "How to log in to the PostgreSQL server, and where its client tools run.",
+            "How to log in to the live server, when the option connection names a scratch server.",
+        )
+    )

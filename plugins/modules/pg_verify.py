@@ -14,12 +14,18 @@ description:
   - With O(restored), a drill. The script that C(pg_restore) makes of the set is compared with the one that
     C(pg_dump) makes of the restored database. That covers definitions, owners, grants, comments, sequences, large
     objects and every value of every row, and shares no code with the fingerprint of M(saasops.runbook.pg_backup).
+  - The restored database may stand on another server than the live one. Then O(connection) names the scratch server,
+    and O(live_connection) the live one, which is only read, in one session at a time. The live server itself under
+    another address, its standbys and its physical copies are refused.
+  - The roles that the set's objects need must all be defined in the set's own globals. Roles that the server has in
+    another way than the set are warned of and kept in the ledger.
   - A drill is written into the ledger C(drills/) of the store. When it passed, the set counts as restored.
 author:
   - saasops.runbook contributors (@saasops)
 extends_documentation_fragment:
   - saasops.runbook.attributes
   - saasops.runbook.connection
+  - saasops.runbook.connection.live
   - saasops.runbook.store
 options:
   system:
@@ -75,7 +81,7 @@ options:
   discard:
     description:
       - Compare nothing; drop O(restored) if a record says that this collection restored it and that it never went
-        live. It is how a drill begins, so that one that failed or was killed does not stand in the way of the next.
+        live, and the roles that were made for it. It is how a drill begins, so that one that failed or was killed does not stand in the way of the next.
     type: bool
     default: false
   progress_file:
@@ -107,6 +113,21 @@ EXAMPLES = r"""
       user: postgres
     store:
       path: /var/backups/demo
+
+- name: Hold a database on a scratch server against the newest set, and measure against the live one
+  saasops.runbook.pg_verify:
+    system: demo
+    database: podcastflow
+    restored: podcastflow_drill
+    marker: SELECT max("writtenAt") FROM public.marker
+    connection:
+      host: scratch.example.com
+      user: postgres
+    live_connection:
+      unix_socket: /run/postgresql
+      user: postgres
+    store:
+      path: /var/backups/demo
 """
 
 RETURN = r"""
@@ -120,14 +141,17 @@ bytes:
   returned: without O(restored)
   type: int
 drill:
-  description: Outcome, RTO and RPO in seconds, and the key of the ledger's entry.
+  description: Outcome, RTO and RPO in seconds, the server it was held on, and the key of the ledger's entry.
   returned: with O(restored)
   type: dict
 """
 
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.verify import execute
 from ansible_collections.saasops.runbook.plugins.module_utils.module import run_module
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.connection import CONNECTION_SPEC
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.connection import (
+    CONNECTION_SPEC,
+    LIVE_CONNECTION_SPEC,
+)
 from ansible_collections.saasops.runbook.plugins.module_utils.store.open import STORE_SPEC
 
 SPEC = {
@@ -150,6 +174,7 @@ SPEC = {
     "discard": {"type": "bool", "default": False},
     "progress_file": {"type": "path"},
     **CONNECTION_SPEC,
+    **LIVE_CONNECTION_SPEC,
     **STORE_SPEC,
 }
 

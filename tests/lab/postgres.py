@@ -51,6 +51,7 @@ class Options:
     password: of the superuser; a random one of this machine's lab when empty
     data:     data folder on a given path, such as a small disk; must be empty or absent, every folder above it must
               let the servers' user pass (pytest's tmp_path of root does not); never removed
+    own:      with a system identifier of its own; otherwise all servers of a version are copies of one cluster
     durable:  on disk and with fsync, for figures and for systems a person looks at; otherwise in memory without
     """
 
@@ -59,6 +60,7 @@ class Options:
     password: str = ""
     data: Path | None = None
     durable: bool = False
+    own: bool = False
 
 
 class Server:
@@ -242,7 +244,7 @@ class Server:
         """Copy the initdb template to the data folder and return the superuser's password."""
         stamp = (self.bin / "initdb").stat().st_mtime_ns
         key = hashlib.sha256(f"{self.bin.resolve()} {stamp} {options.auth} {options.password}".encode()).hexdigest()
-        template = self._base / f"template-{self.version}-{key[:16]}"
+        template = self.folder / "initdb" if options.own else self._base / f"template-{self.version}-{key[:16]}"
         if not template.is_dir():
             self._create_template(template, options)
         if self.data.is_dir() and any(self.data.iterdir()):
@@ -279,9 +281,10 @@ def running(
     password: str = "",
     data: Path | None = None,
     durable: bool = False,
+    own: bool = False,
 ) -> Iterator[Server]:
     """A started server, removed at the end; the options are those of Options."""
-    server = Server(version, Options(settings or {}, auth, password, data, durable))
+    server = Server(version, Options(settings or {}, auth, password, data, durable, own))
     try:
         server.start()
         yield server

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.fingerprint import Difference, Json
 
 
@@ -20,6 +21,43 @@ class Check:
     @property
     def passed(self) -> bool:
         return self.value is True
+
+
+@dataclass(frozen=True)
+class ServerSeen:
+    """A running server: its system identifier, port, the moment of its start as it tells it, server_version_num."""
+
+    identifier: str
+    port: int
+    started: str
+    version: int
+    in_recovery: bool
+
+
+def refuse_scratch(live: ServerSeen, scratch: ServerSeen) -> None:
+    """Raise scratch_is_live, scratch_is_copy, server_is_standby: servers that a drill must not restore into."""
+    if live.identifier == scratch.identifier and live.started == scratch.started:
+        raise OpsError(
+            "scratch_is_live",
+            "The scratch server of the drill is the live server itself, reached with other parameters.",
+            "Nothing was changed. Name another server in saasops_drill_connection, or leave it out to drill into a "
+            "scratch database beside the live one.",
+        )
+    if scratch.in_recovery:
+        whose = "a standby of the live one" if live.identifier == scratch.identifier else "a standby"
+        raise OpsError(
+            "server_is_standby",
+            f"The scratch server of the drill is {whose}; nothing can be restored there.",
+            "Nothing was changed. Name a server of its own in saasops_drill_connection.",
+        )
+    if live.identifier == scratch.identifier:
+        raise OpsError(
+            "scratch_is_copy",
+            f"The scratch server of the drill is a physical copy of the live one (system identifier "
+            f"{live.identifier}): records of restores could not be told apart.",
+            "Nothing was changed. Name a server that was made by initdb in saasops_drill_connection.",
+            {"system_identifier": live.identifier},
+        )
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,11 @@ CONNECTION_SPEC: dict[str, dict[str, object]] = {
     },
 }
 
+# A second server, with the same suboptions; none when it is left out.
+LIVE_CONNECTION_SPEC: dict[str, dict[str, object]] = {
+    "live_connection": {"type": "dict", "options": CONNECTION_SPEC["connection"]["options"]},
+}
+
 
 @dataclass(frozen=True)
 class Connection:

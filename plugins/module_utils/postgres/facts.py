@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.drill import ServerSeen
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Json, Session
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.sql import render
@@ -46,6 +47,18 @@ def read_server(session: Session) -> str:
     """
     return str(
         session.value("SELECT system_identifier::text || ' ' || current_setting('port') FROM pg_control_system()")
+    )
+
+
+def see_server(session: Session) -> ServerSeen:
+    """The running server behind a session; every role may ask for all of it."""
+    row = session.rows(
+        "SELECT system_identifier::text AS identifier, current_setting('port') AS port,"
+        " to_char(pg_postmaster_start_time() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') AS started,"
+        " pg_is_in_recovery() AS in_recovery FROM pg_control_system()"
+    )[0]
+    return ServerSeen(
+        str(row["identifier"]), int(str(row["port"])), str(row["started"]), session.version, bool(row["in_recovery"])
     )
 
 
