@@ -75,6 +75,53 @@ def test_the_next_drill_clears_what_an_interrupted_one_left(
     assert left == [], "the next drill ends the processes of the dead one"
 
 
+def test_the_next_drill_clears_what_a_killed_one_left_on_the_scratch_server(
+    server: Server, server17: Server, database: str, tmp_path: Path
+) -> None:
+    server17.psql("CREATE ROLE made_for_the_drill")
+    server17.createdb("shop")
+    server17.psql("CREATE TABLE t AS SELECT i FROM generate_series(1, 1000) i", "shop")
+    server17.psql("ALTER TABLE t OWNER TO made_for_the_drill", "shop")
+    for name in ("store", "staging"):
+        (tmp_path / name).mkdir()
+    take_backup(server17, tmp_path / "store", "shop")
+    hanging = broken_tools.make(tmp_path / "hanging-bin", server.bin, "pg_restore", "hang")
+
+    def scratch(bin_folder: Path) -> Path:
+        variables = {
+            "saasops_system": "test",
+            "saasops_database": "shop",
+            "saasops_connection": connection(server17),
+            "saasops_drill_connection": connection(server, client_bin=str(bin_folder)),
+            "saasops_store": {"path": str(tmp_path / "store")},
+            "saasops_staging": str(tmp_path / "staging"),
+        }
+        return inventory(tmp_path, variables)
+
+    try:
+        with start("restore_drill", scratch(hanging)) as run:
+            until((hanging / "hanging").exists)
+            for pid in processes.descendants(run.pid):
+                if any("pg_restore" in part and "AnsiballZ" in part for part in processes.command_line(pid)):
+                    os.kill(pid, signal.SIGKILL)
+            run.communicate(timeout=60)
+            assert run.returncode != 0
+        half_made = "SELECT count(*) FROM pg_database WHERE datname LIKE 'saasops_building%'"
+        assert server.psql(half_made) == "1"
+        assert list((tmp_path / "staging").iterdir()) != []
+        again = play("restore_drill", scratch(server.bin))
+        assert again.code == 0, again.output
+        assert server.psql(half_made) == "0"
+        assert server.psql("SELECT count(*) FROM pg_database WHERE datname = 'shop_drill'") == "0"
+        assert server.psql("SELECT count(*) FROM pg_roles WHERE rolname = 'made_for_the_drill'") == "0"
+        assert list((tmp_path / "staging").iterdir()) == []
+        left = [p for p in Path("/proc").iterdir() if p.name.isdigit() and str(hanging) in _command(p)]
+        assert left == [], "the next drill ends the processes of the dead one"
+    finally:
+        server17.dropdb("shop")
+        server17.psql("DROP ROLE made_for_the_drill")
+
+
 def _command(process: Path) -> str:
     try:
         return (process / "cmdline").read_bytes().decode("utf-8", "replace")
