@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Action, Plan
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.rights import BackupLacks, backup_refusals
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Situation:
     store_url: str
     store_free: int | None
     globals_readable: bool
+    lacks: BackupLacks = BackupLacks()
 
 
 # A raw dump is about as large as its tables without indexes; text of wide rows can be larger than their pages.
@@ -68,7 +70,7 @@ def already_done(previous: Sequence[Previous], key: str, max_age: float | None) 
 
 
 def _refusals(situation: Situation, need: int, accept_secrets: bool) -> list[OpsError]:
-    found = []
+    found = backup_refusals(situation.lacks)
     if situation.staging and situation.staging_on_pgdata:
         found.append(
             OpsError(

@@ -13,6 +13,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest im
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Action, Plan
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.properties import database_from_json
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.refusals import Refusal, settle
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.rights import RestoreLacks, restore_refusals
 
 # indexes are not in the dump; text of wide rows is larger in a dump than in its compressed pages
 SIZE_PER_RAW_BYTE = 1.7
@@ -59,6 +60,7 @@ class ServerState:
     volumes: Sequence[Volume]
     standbys: int
     wal_kept_for_slots: bool
+    lacks: RestoreLacks = RestoreLacks()
 
 
 @dataclass(frozen=True)
@@ -294,6 +296,7 @@ def space_refusals(server: ServerState, wish: Wish) -> list[Refusal]:
 def refusals(manifest: Manifest, properties: Mapping[str, Json], server: ServerState, wish: Wish) -> list[Refusal]:
     """Every reason against this restore."""
     found = _server_refusals(manifest, properties, server, wish)
+    found += restore_refusals(server.lacks, missing_roles(properties, server.roles) if wish.create_roles else ())
     unknown = sorted(
         name for name in wish.schemas if name not in cast("Mapping[str, Json]", properties.get("schemas") or {})
     )

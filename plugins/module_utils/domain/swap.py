@@ -158,7 +158,8 @@ def _common(scene: Scene) -> list[Refusal]:
                 OpsError(
                     "not_permitted",
                     "The login role may not rename both databases.",
-                    "Log in as a superuser, or as their owner with CREATEDB.",
+                    "Log in as a superuser, or as a role with CREATEDB (ALTER ROLE ... CREATEDB) that owns both or is a "
+                    "member of their owner.",
                 )
             )
         )
@@ -168,7 +169,8 @@ def _common(scene: Scene) -> list[Refusal]:
                 OpsError(
                     "connections_not_held_off",
                     "The login role may not end these sessions: " + "; ".join(scene.sessions.protected[:10]) + ".",
-                    "End them yourself, or log in as a superuser.",
+                    "Grant the login role pg_signal_backend (it ends every session but a superuser's) or membership in "
+                    "those roles, end them yourself, or log in as a superuser.",
                     {"sessions": list(scene.sessions.protected)},
                 )
             )

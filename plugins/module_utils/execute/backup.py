@@ -20,6 +20,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.durations i
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.fingerprint import Json
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Manifest, iso
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.rights import BackupLacks
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.tenant import UNDO_KEY
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.backup_set import Job, make_set, remove_partial
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Context, Result
@@ -28,6 +29,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.fingerpri
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.leftovers import end_leftovers, mark_of
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.locks import hold
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.rights import backup_lacks
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.snapshot import join, take_snapshot
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.tables import (
@@ -79,7 +81,7 @@ def _previous(store: Store, system: str, database: str, part: Part, now: float) 
     return found
 
 
-def _situation(job: Job, staging: str) -> Situation:
+def _situation(job: Job, staging: str, due: Sequence[tuple[Part, list[Relation]]] = ()) -> Situation:
     transport, facts = job.target.transport, job.facts
     on_pgdata: bool | None = None
     if staging and facts.data_directory:
@@ -96,6 +98,13 @@ def _situation(job: Job, staging: str) -> Situation:
         store_url=job.store.url,
         store_free=job.store.free_bytes(),
         globals_readable=True,
+        lacks=backup_lacks(
+            job.reader,
+            [item for _part, found in due for item in found],
+            sorted({name for part, _found in due for name in part.schemas}),
+        )
+        if due
+        else BackupLacks(),
     )
 
 
@@ -166,7 +175,7 @@ def execute(params: dict[str, object], context: Context) -> Result:
                 evidence={"sets": [], "present": present},
             )
         plan = decide_backup(
-            _situation(job, job.staging),
+            _situation(job, job.staging, due),
             [part for part, _found in due],
             str(params.get("fingerprint") or "counts"),
             bool(params.get("accept_secrets")),

@@ -31,6 +31,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.module import Cont
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres import server_state as look
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.properties import collation_version_now
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.restore import default_jobs
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.rights import restore_lacks
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.sql import render
 from ansible_collections.saasops.runbook.plugins.module_utils.store import sets
 from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Store
@@ -60,6 +61,13 @@ def _server_state(job: RestoreJob, needs: dict[str, int]) -> ServerState:
         volumes=look.read_volumes(job.target, session, job.staging, needs),
         standbys=look.standbys(session),
         wal_kept_for_slots=kept,
+        lacks=restore_lacks(
+            session,
+            cast("list[str]", job.contents.properties.get("owners") or []),
+            list(cast("dict[str, Json]", job.contents.properties.get("extensions") or {})),
+            own,
+            whole=not job.parts,
+        ),
     )
 
 

@@ -42,8 +42,10 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.propertie
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.restore import (
     connected,
     create_database,
+    lend_create,
     prepare_schemas,
     run_pg_restore,
+    settle_schemas,
     table_sizes,
     vacuum,
     vacuum_in_budget,
@@ -131,13 +133,16 @@ def _load(job: RestoreJob, record: Restoration, dump: str) -> list[str]:
                 keep_versions="extension_version" not in job.acknowledged,
             )
     started, total = time.monotonic(), estimated_bytes(job.manifest, properties)
+    owners = [str(name) for name in cast("list[str]", properties.get("owners") or []) if not name.startswith("pg_")]
+    # an ordinary role that gives objects away does it in two steps
+    in_steps = not job.parts and len(owners) > 1 and not look.rights(job.session)[0]
 
     def tick() -> None:
         size = int(str(job.session.value(render("SELECT pg_database_size({oid}::oid)", oid=record.target_oid))))
         seconds = time.monotonic() - started
         report(f"restoring: {size:,} of about {total:,} bytes, {size / 1e6 / max(seconds, 0.1):.0f} MB/s")
 
-    try:
+    def fill(entries: str) -> list[str]:
         return run_pg_restore(
             job.target,
             record.building,
@@ -146,8 +151,19 @@ def _load(job: RestoreJob, record: Restoration, dump: str) -> list[str]:
             jobs=job.jobs,
             schemas=job.parts,
             no_tablespaces="missing_tablespaces" in job.acknowledged,
+            entries=entries,
             tick=tick,
         )
+
+    try:
+        if not in_steps:
+            return fill("all")
+        said = fill("schemas")
+        with connected(job.target, record.building, 1) as (session,):
+            lend_create(session, owners)
+            said += fill("others")
+            settle_schemas(session, properties)
+        return said
     except OpsError as error:
         if job.parts and "does not exist" in error.cause:
             raise OpsError(
@@ -228,6 +244,9 @@ def _build(job: RestoreJob, record: Restoration, roles: list[str]) -> tuple[Rest
     session, own = job.session, database_from_json(cast("dict[str, Json]", job.contents.properties["database"]))
     for role in roles:
         session.run(f"CREATE ROLE {ident(role)} NOLOGIN")
+    if roles and not look.rights(session)[0]:
+        # an ordinary role gives objects only to roles that it is a member of
+        session.run(f"GRANT {', '.join(map(ident, roles))} TO CURRENT_USER")
     job.context.progress(f"fetching {job.manifest.set_id}: {job.manifest.stored_bytes:,} bytes")
     dump = _fetch(job, record)
     if job.in_place:

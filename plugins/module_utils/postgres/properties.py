@@ -13,6 +13,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors impo
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.properties import Database, Grant, Setting
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.catalog_texts import GROUPED
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.rights import owners_of
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.sql import ident, literal, render
 
@@ -234,6 +235,7 @@ def read_properties(session: Session, database: str) -> dict[str, Json]:
                 for r in session.rows(_SCHEMAS)
             },
             "roles": [r["name"] for r in session.rows(_ROLES)],
+            "owners": list(owners_of(session)),
             "tablespaces": [r["name"] for r in session.rows(_TABLESPACES)],
         }
 

@@ -34,6 +34,8 @@ LOADING = (
 INDEX_MEMORY_MB = 256
 # 4033; 6106 16811 PUBLICATION TABLE schema publication table owner
 PUBLISHED = re.compile(rb"\d+; \d+ \d+ PUBLICATION TABLE")
+# 6; 2615 16390 SCHEMA - name owner
+SCHEMA = re.compile(rb"\d+; \d+ \d+ SCHEMA - ")
 
 
 def create_database(session: Session, name: str, wanted: Database, *, default_tablespace: bool) -> None:
@@ -69,6 +71,10 @@ def _dress_schema(session: Session, name: str, facts: Mapping[str, Json]) -> Non
     """Owner, comment and grants of a schema, as the set has them."""
     session.run(f"ALTER SCHEMA {ident(name)} OWNER TO {ident(str(facts['owner']))}")
     session.run(f"COMMENT ON SCHEMA {ident(name)} IS {literal(cast('str | None', facts['comment']))}")
+    _set_grants(session, name, facts)
+
+
+def _set_grants(session: Session, name: str, facts: Mapping[str, Json]) -> None:
     rows = session.rows(
         render(
             "SELECT e.privilege_type AS privilege, e.is_grantable AS grantable,"
@@ -81,6 +87,29 @@ def _dress_schema(session: Session, name: str, facts: Mapping[str, Json]) -> Non
     wanted = cast("list[dict[str, Json]]", facts.get("grants") or [])
     for statement in grant_statements("SCHEMA", name, _as_grants(rows), _as_grants(wanted)):
         session.run(statement)
+
+
+def lend_create(session: Session, owners: Sequence[str]) -> None:
+    """Let the owners of the objects to come create in every schema, for as long as an ordinary role restores.
+
+    PostgreSQL asks the new owner for that right when a superuser does not give the object, and pg_restore makes the
+    schemas' own grants last.
+    """
+    rows = session.rows(
+        "SELECT nspname::text AS name FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'"
+    )
+    for row in rows:
+        for owner in owners:
+            # where it cannot be lent it may be there already; if not, pg_restore names the schema
+            with contextlib.suppress(OpsError):
+                session.run(f"GRANT CREATE ON SCHEMA {ident(str(row['name']))} TO {ident(owner)}")
+
+
+def settle_schemas(session: Session, properties: Mapping[str, Json]) -> None:
+    """Give every schema exactly the grants that the set has."""
+    known = cast("Mapping[str, Mapping[str, Json]]", properties.get("schemas") or {})
+    for name, facts in sorted(known.items()):
+        _set_grants(session, name, facts)
 
 
 def _as_grants(rows: Sequence[Mapping[str, Json]]) -> tuple[Grant, ...]:
@@ -108,10 +137,12 @@ def run_pg_restore(
     jobs: int,
     schemas: Collection[str],
     no_tablespaces: bool,
+    entries: str = "all",
     tick: Callable[[], None],
 ) -> list[str]:
     """pg_restore of a directory or a custom-format file into an empty database; returns its warnings.
 
+    entries: all, or in two steps the schemas alone and then the others.
     Raises OpsError with pg_restore's first error. Warnings are shown and no more: what matters of them is seen when
     the catalogs are compared.
     """
@@ -119,7 +150,11 @@ def run_pg_restore(
     argv = [tool, "--exit-on-error", "--no-password", f"--jobs={jobs}", "--no-subscriptions"]
     argv += [f"--schema={name}" for name in schemas]
     if schemas:
-        argv.append(f"--use-list={_without_publications(target.transport, tool, dump)}")
+        # pg_restore counts a table's membership in a publication to the table's schema, but not the publication itself
+        argv.append(f"--use-list={_listed(target.transport, tool, dump, lambda line: not PUBLISHED.match(line))}")
+    elif entries != "all":
+        wanted = entries == "schemas"
+        argv.append(f"--use-list={_listed(target.transport, tool, dump, lambda e: bool(SCHEMA.match(e)) == wanted)}")
     if no_tablespaces:
         argv.append("--no-tablespaces")
     # an empty name makes libpq take PGDATABASE: names are not parsed as connection strings there
@@ -135,15 +170,12 @@ def run_pg_restore(
     return [line for line in said.split("\n") if line]
 
 
-def _without_publications(transport: Transport, tool: str, dump: str) -> str:
-    """The path of a list of the dump's entries without membership in publications, which belong to the database.
-
-    pg_restore counts a table's membership to the table's schema, but not the publication itself.
-    """
+def _listed(transport: Transport, tool: str, dump: str, keep: Callable[[bytes], bool]) -> str:
+    """The path of a list of those entries of the dump that are kept."""
     done = transport.run([tool, "--list", dump], timeout=600)
     if done.code != 0:
         raise failure("pg_restore --list", done.code, done.stderr.decode("utf-8", "replace"))
-    kept = [line for line in done.stdout.split(b"\n") if not PUBLISHED.match(line)]
+    kept = [line for line in done.stdout.split(b"\n") if keep(line)]
     path = f"{dump}.list"
     transport.write_file(path, [b"\n".join(kept)])
     return path

@@ -75,7 +75,8 @@ def end_sessions(session: Session, oids: Collection[int], own: Collection[int]) 
                 render(
                     "SELECT count(*) FROM (SELECT pg_terminate_backend(pid) AS ended FROM pg_stat_activity"
                     " WHERE datid::bigint = ANY ({oids}) AND pid <> ALL ({own}) AND pid <> pg_backend_pid()"
-                    " AND backend_type <> 'autovacuum worker') AS signalled WHERE ended",
+                    # an autovacuum worker has no user; its type is shown to privileged roles only
+                    " AND usesysid IS NOT NULL) AS signalled WHERE ended",
                     oids=list(oids) or [0],
                     own=list(own) or [0],
                 )
@@ -96,7 +97,7 @@ class _Terminator:
             "SELECT count(*) FROM (SELECT pg_terminate_backend(a.pid) AS ended FROM pg_stat_activity a JOIN pg_locks l"
             " ON l.pid = {mover} AND l.locktype = 'object' AND l.classid = 'pg_database'::regclass"
             " AND l.objid = a.datid AND l.mode = 'AccessExclusiveLock' AND l.granted"
-            " WHERE a.pid <> {mover} AND a.pid <> pg_backend_pid() AND a.backend_type <> 'autovacuum worker'"
+            " WHERE a.pid <> {mover} AND a.pid <> pg_backend_pid() AND a.usesysid IS NOT NULL"
             ") AS signalled WHERE ended",
             mover=mover,
         )
