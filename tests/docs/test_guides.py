@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ansible_collections.saasops.runbook.tests.docs.guide import ROOT, Reader, sections
+from ansible_collections.saasops.runbook.tests.lab import postgres
 
 if TYPE_CHECKING:
     from ansible_collections.saasops.runbook.tests.docs.conftest import Shop
@@ -58,6 +59,35 @@ def test_getting_started_can_be_followed_from_its_first_to_its_last_command(
     # the first one, and one for the night: the second run of the same slot made none
     assert len(list(store.glob("backups/*/manifest.json"))) == 2
     assert "changed=0" in somebody.outputs[-2]
+
+
+def test_a_drill_beside_the_live_database_and_one_on_a_scratch_server(
+    reader: MakeReader, shop: Shop, store: Path
+) -> None:
+    shop.server.psql("ALTER TABLE orders ADD COLUMN IF NOT EXISTS ordered_at timestamptz DEFAULT now()", "shop")
+    guide = sections("docs/drill.md")
+    with postgres.running(15, own=True) as scratch:
+        rules = scratch.data / "pg_hba.conf"
+        rules.write_text("local all all peer\n" + rules.read_text(encoding="utf-8"), encoding="utf-8")
+        scratch.reload()
+        if shop.user.pw_name != "postgres":
+            scratch.psql(f'CREATE ROLE "{shop.user.pw_name}" SUPERUSER LOGIN')
+        somebody = reader()
+        # the longer text first: it begins like the address of the live server
+        somebody.values = {"/run/postgresql, port: 5433": f"{scratch.socket_dir}, port: {scratch.port}", **somebody.values}
+        # the guide's folder of variables takes the place of the file
+        groups = somebody.work / "group_vars"
+        here = (groups / "all.yml").read_text(encoding="utf-8")
+        (groups / "all.yml").unlink()
+        (groups / "all").mkdir()
+        (groups / "all" / "here.yml").write_text(here, encoding="utf-8")
+        somebody.follow(guide["What the inventory says"])
+        somebody.follow(guide["Beside the live database"])
+        assert "Drill passed" in somebody.outputs[-1]
+        assert "scratch server" not in somebody.outputs[-1]
+        somebody.follow(guide["On a scratch server"])
+        assert f"on the scratch server {scratch.socket_dir}:{scratch.port}" in somebody.outputs[-1]
+    assert len(list(store.glob("drills/*.json"))) == 2
 
 
 @pytest.mark.parametrize("section", list(sections("docs/discover.md")))

@@ -218,6 +218,23 @@ def test_the_roles_of_the_set_are_held_against_its_globals_and_the_server(pair: 
     assert pair.scratch.psql(DEMO_ROLES) == "demo_readonly", "a role of the server's own stays"
 
 
+@ONE
+def test_a_set_whose_globals_lack_a_role_that_its_objects_need_fails_the_drill(pair: Pair) -> None:
+    programs = pair.folder / "bin"
+    programs.mkdir()
+    for tool in pair.live.bin.iterdir():
+        if tool.name != "pg_dumpall":
+            (programs / tool.name).symlink_to(tool)
+    script = programs / "pg_dumpall"
+    script.write_text(f'#!/bin/sh\n{pair.live.bin}/pg_dumpall "$@" | grep -v demo_app\n', encoding="utf-8")
+    script.chmod(0o755)
+    take_backup(pair.live, pair.store, pair.database, connection=connection(pair.live, client_bin=str(programs)))
+    run = pair.drill()
+    assert run.code != 0
+    assert "[drill_failed]" in run.output
+    assert "do not define role 'demo_app'" in run.output
+
+
 @pytest.fixture
 def seventeen(server17: Server, tmp_path: Path) -> Iterator[Pair]:
     server17.createdb("small")

@@ -6,7 +6,13 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.drill import Check, decide_drill
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.drill import (
+    Check,
+    ServerSeen,
+    decide_drill,
+    refuse_scratch,
+)
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.fingerprint import Difference
 
 DIFFERENT = Difference("changed", "TABLE t", "TABLE t is not the same as in the backup")
@@ -52,3 +58,26 @@ def test_the_verdict_follows_from_what_was_measured(
 
 def test_a_restored_marker_later_than_the_live_one_is_no_negative_loss() -> None:
     assert decide_drill([], [], 0, 1, 5.0, 6.0, None, None).rpo == 0.0
+
+
+LIVE = ServerSeen("7", 5432, "2026-11-22 20:00:00.000001", 150018, False)
+
+
+@pytest.mark.parametrize(
+    ("scratch", "code"),
+    [
+        (ServerSeen("7", 5432, LIVE.started, 150018, False), "scratch_is_live"),
+        (ServerSeen("7", 5433, "2026-11-22 20:00:00.000002", 150018, False), "scratch_is_copy"),
+        (ServerSeen("7", 5433, "2026-11-22 20:00:00.000002", 150018, True), "server_is_standby"),
+        (ServerSeen("8", 5433, "2026-11-22 20:00:00.000002", 150018, True), "server_is_standby"),
+        (ServerSeen("8", 5432, LIVE.started, 150018, False), ""),
+    ],
+    ids=["the-same", "a-copy", "its-standby", "a-standby", "another-one"],
+)
+def test_a_scratch_server_is_another_server_that_can_be_written_to(scratch: ServerSeen, code: str) -> None:
+    if not code:
+        refuse_scratch(LIVE, scratch)
+        return
+    with pytest.raises(OpsError) as caught:
+        refuse_scratch(LIVE, scratch)
+    assert caught.value.code == code
