@@ -81,7 +81,8 @@ options:
   discard:
     description:
       - Compare nothing; drop O(restored) if a record says that this collection restored it and that it never went
-        live, and the roles that were made for it. It is how a drill begins, so that one that failed or was killed does not stand in the way of the next.
+        live, and the roles that were made for it. It is how a drill begins, so that one that failed or was killed
+        does not stand in the way of the next.
     type: bool
     default: false
   progress_file:

@@ -74,7 +74,10 @@ def test_a_drill_beside_the_live_database_and_one_on_a_scratch_server(
             scratch.psql(f'CREATE ROLE "{shop.user.pw_name}" SUPERUSER LOGIN')
         somebody = reader()
         # the longer text first: it begins like the address of the live server
-        somebody.values = {"/run/postgresql, port: 5433": f"{scratch.socket_dir}, port: {scratch.port}", **somebody.values}
+        somebody.values = {
+            "/run/postgresql, port: 5433": f"{scratch.socket_dir}, port: {scratch.port}",
+            **somebody.values,
+        }
         # the guide's folder of variables takes the place of the file
         groups = somebody.work / "group_vars"
         here = (groups / "all.yml").read_text(encoding="utf-8")

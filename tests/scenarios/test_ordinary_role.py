@@ -1,6 +1,6 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The whole road as a role that is no superuser: what PostgreSQL allows works, and a refusal names the missing right."""
+"""The whole road as a role that is no superuser: what PostgreSQL allows works, a refusal names the missing right."""
 
 from __future__ import annotations
 

@@ -9,7 +9,11 @@ from dataclasses import dataclass
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Action, Plan
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.rights import BackupLacks, backup_refusals
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.rights import (
+    NO_BACKUP_LACKS,
+    BackupLacks,
+    backup_refusals,
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class Situation:
     store_url: str
     store_free: int | None
     globals_readable: bool
-    lacks: BackupLacks = BackupLacks()
+    lacks: BackupLacks = NO_BACKUP_LACKS
 
 
 # A raw dump is about as large as its tables without indexes; text of wide rows can be larger than their pages.

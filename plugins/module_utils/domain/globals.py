@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.fingerprint import Difference
 
 # a quoted name, a quoted string, a comment up to the end of its line, the end of a statement, anything else
-_TOKEN = re.compile(r"""("(?:[^"]|"")*"|[Ee]?'(?:[^']|'')*'|--[^\n]*|;|\s+|[^\s;"']+)""")
+_WORD = re.compile(r"""("(?:[^"]|"")*"|[Ee]?'(?:[^']|'')*'|--[^\n]*|;|\s+|[^\s;"']+)""")
 _IGNORED = ("PASSWORD",)
 
 
@@ -29,17 +29,17 @@ class Role:
 
 def _statements(text: str) -> Iterator[list[str]]:
     words: list[str] = []
-    for token in _TOKEN.findall(text):
-        if token == ";":
+    for word in _WORD.findall(text):
+        if word == ";":
             if words:
                 yield words
             words = []
-        elif token.strip() and not token.startswith("--"):
-            words.append(token)
+        elif word.strip() and not word.startswith("--"):
+            words.append(word)
 
 
-def _name(token: str) -> str:
-    return token[1:-1].replace('""', '"') if token.startswith('"') else token
+def _name(word: str) -> str:
+    return word[1:-1].replace('""', '"') if word.startswith('"') else word
 
 
 def _attributes(words: list[str]) -> frozenset[str]:

@@ -13,7 +13,11 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest im
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Action, Plan
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.properties import database_from_json
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.refusals import Refusal, settle
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.rights import RestoreLacks, restore_refusals
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.rights import (
+    NO_RESTORE_LACKS,
+    RestoreLacks,
+    restore_refusals,
+)
 
 # indexes are not in the dump; text of wide rows is larger in a dump than in its compressed pages
 SIZE_PER_RAW_BYTE = 1.7
@@ -60,7 +64,7 @@ class ServerState:
     volumes: Sequence[Volume]
     standbys: int
     wal_kept_for_slots: bool
-    lacks: RestoreLacks = RestoreLacks()
+    lacks: RestoreLacks = NO_RESTORE_LACKS
 
 
 @dataclass(frozen=True)

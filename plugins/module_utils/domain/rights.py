@@ -38,6 +38,10 @@ class BackupLacks:
     large_objects: int = 0
 
 
+NO_RESTORE_LACKS = RestoreLacks()
+NO_BACKUP_LACKS = BackupLacks()
+
+
 def _list(names: Sequence[str]) -> str:
     shown = ", ".join(names[:10])
     return shown + (f" and {len(names) - 10} more" if len(names) > 10 else "")

@@ -169,8 +169,8 @@ def _common(scene: Scene) -> list[Refusal]:
                 OpsError(
                     "connections_not_held_off",
                     "The login role may not end these sessions: " + "; ".join(scene.sessions.protected[:10]) + ".",
-                    "Grant the login role pg_signal_backend (it ends every session but a superuser's) or membership in "
-                    "those roles, end them yourself, or log in as a superuser.",
+                    "Grant the login role pg_signal_backend (it ends every session but a superuser's) or membership "
+                    "in those roles, end them yourself, or log in as a superuser.",
                     {"sessions": list(scene.sessions.protected)},
                 )
             )

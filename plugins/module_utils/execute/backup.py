@@ -20,7 +20,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.durations i
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.fingerprint import Json
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Manifest, iso
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.rights import BackupLacks
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.rights import NO_BACKUP_LACKS
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.tenant import UNDO_KEY
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.backup_set import Job, make_set, remove_partial
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Context, Result
@@ -104,7 +104,7 @@ def _situation(job: Job, staging: str, due: Sequence[tuple[Part, list[Relation]]
             sorted({name for part, _found in due for name in part.schemas}),
         )
         if due
-        else BackupLacks(),
+        else NO_BACKUP_LACKS,
     )
 
 

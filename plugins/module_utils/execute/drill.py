@@ -255,7 +255,7 @@ def _remove(store: Store, record: Restoration, session: Session, now: float) -> 
 
 def drill(params: dict[str, object], context: Context, store: Store, set_id: str) -> Result:
     """Compare the restored database with its set, measure, and write the ledger. Raises drill_failed."""
-    system, database, restored = str(params["system"]), str(params["database"]), str(params["restored"])
+    system, restored = str(params["system"]), str(params["restored"])
     manifest, contents = sets.load(store, set_id, system)
     with _held(params, context.check_mode) as place:
         if database_oid(place.session, restored) is None:

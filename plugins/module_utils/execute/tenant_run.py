@@ -104,7 +104,9 @@ def clean(run: Run, guard: Session, session: Session, own: Sequence[int]) -> lis
     if beside.drop_staging(session, run.name):
         said.append(f"staging schema {run.name} of an interrupted run dropped")
     run.target.transport.remove_tree(run.folder)
-    return said + [f"partial set {name} removed" for name in remove_partial(run.store, run.system, run.database, run.facts.server)]
+    return said + [
+        f"partial set {name} removed" for name in remove_partial(run.store, run.system, run.database, run.facts.server)
+    ]
 
 
 def keep(run: Run, hashes: bool) -> str:

@@ -19,7 +19,12 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.rights impo
     [
         (RestoreLacks('o"p', owners=["app"]), [], "not_a_member", 'GRANT "app" TO "o""p"'),
         (RestoreLacks("op", extensions=["file_fdw"]), [], "superuser_extension", "superuser"),
-        (RestoreLacks("op", settings=["log_statement"]), [], "superuser_setting", "GRANT SET ON PARAMETER log_statement"),
+        (
+            RestoreLacks("op", settings=["log_statement"]),
+            [],
+            "superuser_setting",
+            "GRANT SET ON PARAMETER log_statement",
+        ),
         (RestoreLacks("op", roles=["app"]), [], "role_settings", "CREATEROLE"),
         (RestoreLacks("op", creates_roles=False), ["app"], "may_not_create_roles", 'ALTER ROLE "op" CREATEROLE'),
     ],
