@@ -158,8 +158,8 @@ def _common(scene: Scene) -> list[Refusal]:
                 OpsError(
                     "not_permitted",
                     "The login role may not rename both databases.",
-                    "Log in as a superuser, or as a role with CREATEDB (ALTER ROLE ... CREATEDB) that owns both or is a "
-                    "member of their owner.",
+                    "Log in as a superuser, or as a role with CREATEDB (ALTER ROLE ... CREATEDB) that owns both "
+                    "or is a member of their owner.",
                 )
             )
         )
