@@ -149,6 +149,7 @@ plan:
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.swap import execute
 from ansible_collections.saasops.runbook.plugins.module_utils.module import run_module
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.connection import CONNECTION_SPEC
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.pooler import POOLERS_SPEC
 from ansible_collections.saasops.runbook.plugins.module_utils.store.open import STORE_SPEC
 
 SPEC = {
@@ -158,6 +159,7 @@ SPEC = {
     "restore": {"type": "str", "default": "latest"},
     "acknowledge_loss": {"type": "int"},
     "progress_file": {"type": "path"},
+    **POOLERS_SPEC,
     **CONNECTION_SPEC,
     **STORE_SPEC,
 }
