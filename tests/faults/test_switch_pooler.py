@@ -55,8 +55,9 @@ def live(server: Server, demo_database: str, store: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def pooler(server: Server) -> Iterator[PgBouncer]:
-    with pgbouncer(server, "transaction") as running:
+def pooler(server: Server, live: str) -> Iterator[PgBouncer]:
+    # an entry for any database (*) would forget, with its last client, that it is paused
+    with pgbouncer(server, "transaction", f"{live} = {{server}}") as running:
         yield running
 
 
@@ -194,7 +195,8 @@ def test_a_pooler_that_is_restarted_in_between_is_not_paused(
 def test_a_server_that_dies_in_between_leaves_no_pool_paused(tmp_path: Path, server: Server) -> None:
     store = tmp_path / "store"
     store.mkdir()
-    with postgres.running(15) as own, pgbouncer(own, "transaction", settings="server_login_retry = 1") as before:
+    settings = "server_login_retry = 1"
+    with postgres.running(15) as own, pgbouncer(own, "transaction", "demo = {server}", settings) as before:
         create(own, "demo", parameters=Parameters(3))
         take_backup(own, store, "demo")
         restore(own, store, "demo")
@@ -262,8 +264,6 @@ def test_a_login_that_the_pause_cut_short_does_not_make_clients_wait_for_the_log
     with Pooled(pooler.dsn(live)) as client, contextlib.ExitStack() as stack:
         for _n in range(3):
             stack.enter_context(Prober(pooler.dsn(live), every=0.005))
-        for _n in range(3):
-            swap(server, store, live, "switched", poolers=[pooler.option()])
-            restore(server, store, live, in_place=False)
+        swap(server, store, live, "switched", poolers=[pooler.option()])
     assert client.errors == []
-    assert client.largest_gap < 4
+    assert client.largest_gap < 3

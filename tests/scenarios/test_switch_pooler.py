@@ -39,8 +39,9 @@ def live(server: Server, demo_database: str, store: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def pooler(server: Server) -> Iterator[PgBouncer]:
-    with pgbouncer(server, "transaction") as running:
+def pooler(server: Server, live: str) -> Iterator[PgBouncer]:
+    # an entry for any database (*) would forget, with its last client, that it is paused
+    with pgbouncer(server, "transaction", f"{live} = {{server}}") as running:
         yield running
 
 
@@ -204,9 +205,10 @@ def test_a_user_that_may_do_nothing_and_a_database_that_is_not_served_are_refuse
 
 
 def test_a_pooler_of_any_database_that_nobody_has_used_yet_serves_it(
-    server: Server, live: str, store: Path, pooler: PgBouncer
+    server: Server, live: str, store: Path
 ) -> None:
-    switched = swap(server, store, live, "switched", poolers=[pooler.option()])
+    with pgbouncer(server, "transaction", "* = {server}") as pooler:
+        switched = swap(server, store, live, "switched", poolers=[pooler.option()])
     assert switched.evidence["paused"] == [f"{live} at 127.0.0.1:{pooler.port}"]
 
 
