@@ -49,13 +49,15 @@ options:
     type: int
   poolers:
     description:
-      - PgBouncers through which clients come to the database. For V(switched) and V(undone) they are all told to C(PAUSE)
-        it before the first rename and to C(RESUME) it after the last, so that their clients see a wait and no error.
+      - PgBouncers through which clients come to the database. For V(switched) and V(undone) they are all told to
+        C(PAUSE) it before the first rename and to C(RESUME) it after the last, so that their clients see a wait and no
+        error.
       - Every pool of a pooler that leads to the live database is paused, whatever it is called there. One that somebody
         else had paused is left alone.
       - A transaction that does not end in time is ended by the switch, as it would be without a pooler; so are clients
         of a pool of sessions. All others wait.
-      - A pool is resumed whatever becomes of the module, also when it is killed; nobody waits for longer than 30 seconds.
+      - A pool is resumed whatever becomes of the module, also when it is killed; nobody waits for longer than 30
+        seconds.
     type: list
     elements: dict
     default: []

@@ -267,3 +267,20 @@ def test_a_login_that_the_pause_cut_short_does_not_make_clients_wait_for_the_log
         swap(server, store, live, "switched", poolers=[pooler.option()])
     assert client.errors == []
     assert client.largest_gap < 3
+
+
+def test_nobody_is_held_until_the_pooler_sends_him_away(server: Server, live: str, store: Path) -> None:
+    """Whatever the module is stuck in: the pool is resumed before query_wait_timeout makes errors of the waits."""
+    with pgbouncer(server, "transaction", f"{live} = {{server}}", "query_wait_timeout = 2") as pooler:
+        given = parameters(server, store, live, {"state": "switched", "poolers": [pooler.option()]})
+        with Stuck(server, live) as backend, process("pg_swap", given) as child:
+            until(lambda: pooler.paused(live))
+            began = time.monotonic()
+            until(lambda: not pooler.paused(live), 5)
+            assert time.monotonic() - began < 2
+            assert child.poll() is None
+            backend.let_go()
+            answer = outcome(child)
+        assert answer.get("failed") is None, answer
+        assert "resumed after" in str(answer["plan"])
+        assert not pooler.paused(live)

@@ -4,47 +4,62 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import psycopg2
 
-from ansible_collections.saasops.runbook.tests.lab import processes
+from ansible_collections.saasops.runbook.tests.lab import processes, scratch
 from ansible_collections.saasops.runbook.tests.lab.postgres import Server, free_port
 
+# Debian's package puts it where only root's search path leads
+PROGRAM = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin") or "pgbouncer"
 # may say PAUSE, may only look, may do neither
 ADMIN, LOOKER, NOBODY = "pool_admin", "pool_looker", "pool_nobody"
 
 
+@dataclass(frozen=True)
+class Setup:
+    """How a PgBouncer is made.
+
+    databases: lines of the section [databases]; {server} stands for the server's address.
+    settings:  further lines of the section [pgbouncer]; the last one of a name counts.
+    prefix:    a command that runs it, such as nsenter with its arguments.
+    """
+
+    mode: str
+    databases: str = "* = {server}"
+    settings: str = ""
+    prefix: Sequence[str] = ()
+
+
 class PgBouncer:
-    """One PgBouncer; it keeps its port and configuration from start to start."""
+    """One PgBouncer; it keeps its port, socket and configuration from start to start."""
 
-    def __init__(self, server: Server, mode: str, databases: str, settings: str) -> None:
-        """databases: lines of the section [databases]; {server} stands for the server's address.
-
-        settings: further lines of the section [pgbouncer]; the last one of a name counts.
-        """
+    def __init__(self, address: str, user: str, password: str, setup: Setup) -> None:
+        """address: of the server, as a connection string. user and password: of its superuser."""
         self.host, self.port = "127.0.0.1", free_port()
         self.password = secrets.token_urlsafe(12)
-        self._server = server
-        self.folder = server.folder / f"pgbouncer-{self.port}"
-        self.folder.mkdir()
-        users = {server.user: server.password, "demo_app": "demo"}
+        self._prefix, self._login = setup.prefix, f"user={user} password={password}"
+        self.folder = scratch.claim("pgbouncer")
+        users = {user: password, "demo_app": "demo"}
         users |= dict.fromkeys((ADMIN, LOOKER, NOBODY), self.password)
         (self.folder / "users.txt").write_text("".join(f'"{u}" "{p}"\n' for u, p in users.items()), encoding="utf-8")
         (self.folder / "pgbouncer.ini").write_text(
             "[databases]\n"
-            + databases.format(server=f"host={server.host} port={server.port}")
-            + f"\n[pgbouncer]\nlisten_addr = {self.host}\nlisten_port = {self.port}\nunix_socket_dir =\n"
-            f"auth_type = scram-sha-256\nauth_file = {self.folder}/users.txt\npool_mode = {mode}\n"
+            + setup.databases.format(server=address)
+            + f"\n[pgbouncer]\nlisten_addr = {self.host}\nlisten_port = {self.port}\nunix_socket_dir = {self.folder}\n"
+            f"auth_type = scram-sha-256\nauth_file = {self.folder}/users.txt\npool_mode = {setup.mode}\n"
             f"admin_users = {ADMIN}\nstats_users = {LOOKER}\n"
-            f"ignore_startup_parameters = extra_float_digits\n{settings}\n",
+            f"ignore_startup_parameters = extra_float_digits\n{setup.settings}\n",
             encoding="utf-8",
         )
         self._process: subprocess.Popen[bytes] | None = None
@@ -56,26 +71,22 @@ class PgBouncer:
 
     def start(self) -> None:
         """Start and wait until it listens."""
-        argv = ["pgbouncer", str(self.folder / "pgbouncer.ini")]
+        argv = [PROGRAM, str(self.folder / "pgbouncer.ini")]
         if os.geteuid() == 0:
             owner = processes.unprivileged()
             for path in (self.folder, *self.folder.iterdir()):
                 os.chown(path, owner.pw_uid, owner.pw_gid)
             argv = ["setpriv", f"--reuid={owner.pw_uid}", f"--regid={owner.pw_gid}", "--clear-groups", *argv]
-        self._process = subprocess.Popen(
-            argv,
-            env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin"},
-            stderr=(self.folder / "log").open("ab"),
-            start_new_session=True,
-        )
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen([*self._prefix, *argv], stdout=log, stderr=log, start_new_session=True)
+        scratch.record(self.folder, self._process.pid)
         deadline = time.monotonic() + 10
         while True:
-            try:
-                socket.create_connection((self.host, self.port), 1).close()
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(f"{self.folder}/.s.PGSQL.{self.port}")
                 return
-            except OSError:
-                assert time.monotonic() < deadline, "PgBouncer did not come up"
-                time.sleep(0.02)
+            assert time.monotonic() < deadline, "PgBouncer did not come up: " + " ".join(self.log[-3:])
+            time.sleep(0.02)
 
     def kill(self) -> None:
         """SIGKILL; the configuration stays."""
@@ -86,10 +97,7 @@ class PgBouncer:
 
     def dsn(self, database: str) -> str:
         """For clients that come through it, as the superuser."""
-        return (
-            f"host={self.host} port={self.port} dbname={database} user={self._server.user}"
-            f" password={self._server.password}"
-        )
+        return f"host={self.host} port={self.port} dbname={database} {self._login}"
 
     def option(self, **changes: object) -> dict[str, object]:
         """An entry of the option poolers for it."""
@@ -98,7 +106,7 @@ class PgBouncer:
     def console(self, command: str) -> list[dict[str, object]]:
         """Say something in its console by psycopg2, which shares no code with what is tested."""
         connection = psycopg2.connect(
-            host=self.host, port=self.port, dbname="pgbouncer", user=ADMIN, password=self.password
+            host=str(self.folder), port=self.port, dbname="pgbouncer", user=ADMIN, password=self.password
         )
         try:
             connection.autocommit = True
@@ -119,15 +127,14 @@ class PgBouncer:
 
     def remove(self) -> None:
         self.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        scratch.release(self.folder)
 
 
 @contextmanager
-def pgbouncer(
-    server: Server, mode: str, databases: str = "* = {server}", settings: str = ""
-) -> Iterator[PgBouncer]:
+def pgbouncer(server: Server, mode: str, databases: str = "* = {server}", settings: str = "") -> Iterator[PgBouncer]:
     """A started PgBouncer, removed at the end."""
-    pooler = PgBouncer(server, mode, databases, settings)
+    address = f"host={server.host} port={server.port}"
+    pooler = PgBouncer(address, server.user, server.password, Setup(mode, databases, settings))
     try:
         pooler.start()
         yield pooler

@@ -198,15 +198,12 @@ def test_a_pooler_that_cannot_be_paused_is_refused_and_nothing_is_changed(
 def test_a_user_that_may_do_nothing_and_a_database_that_is_not_served_are_refused_together(
     server: Server, live: str, store: Path
 ) -> None:
-    with pgbouncer(server, "transaction", "postgres = {server}") as one:
-        with pytest.raises(OpsError) as refused:
-            swap(server, store, live, "switched", poolers=[one.option(), one.option(user=NOBODY)])
+    with pgbouncer(server, "transaction", "postgres = {server}") as one, pytest.raises(OpsError) as refused:
+        swap(server, store, live, "switched", poolers=[one.option(), one.option(user=NOBODY)])
     assert refused.value.details["codes"] == ["pooler_database_unknown", "pooler_not_admin"]
 
 
-def test_a_pooler_of_any_database_that_nobody_has_used_yet_serves_it(
-    server: Server, live: str, store: Path
-) -> None:
+def test_a_pooler_of_any_database_that_nobody_has_used_yet_serves_it(server: Server, live: str, store: Path) -> None:
     with pgbouncer(server, "transaction", "* = {server}") as pooler:
         switched = swap(server, store, live, "switched", poolers=[pooler.option()])
     assert switched.evidence["paused"] == [f"{live} at 127.0.0.1:{pooler.port}"]

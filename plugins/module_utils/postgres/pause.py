@@ -98,7 +98,9 @@ class _Pause:
 
     def wait(self, since: float, limit: float) -> None:
         """Wait until nobody uses a server through this pool, or as long as its clients may be kept waiting."""
-        patience = self._pooler.pause_timeout if self.pool.sharing else min(SESSIONS_SECONDS, self._pooler.pause_timeout)
+        patience = (
+            self._pooler.pause_timeout if self.pool.sharing else min(SESSIONS_SECONDS, self._pooler.pause_timeout)
+        )
         left = since + min(patience, limit) - time.monotonic()
         self.drained = self._console.answer(self._word, max(left, 0.05)) is not None
 
@@ -131,7 +133,6 @@ class _Pause:
         with contextlib.suppress(OpsError), contextlib.closing(Console(self._target, self._pooler)) as console:
             resume(console, self.pool.name)
             self.confirmed = True
-
 
     def _hurry(self, console: Console) -> None:
         """Do not let the clients wait for a login that PAUSE cut short; what does it needs us no more."""

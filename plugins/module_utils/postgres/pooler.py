@@ -201,7 +201,9 @@ class Console:
         with contextlib.suppress(OpsError, subprocess.TimeoutExpired):
             self._process.wait(5)
         text = self._process.stderr_text()
-        return pooler_failure(self._pooler.name, text[text.find("psql: error: ") :] if "psql: error: " in text else text)
+        return pooler_failure(
+            self._pooler.name, text[text.find("psql: error: ") :] if "psql: error: " in text else text
+        )
 
     def wait_for_end(self, seconds: float) -> bool:
         """Whether psql ended within this time."""
@@ -240,4 +242,6 @@ def _knock(target: Target, pooler: Pooler, name: str) -> None:
         if pooler.connection.password is not None:
             secret = target.transport.secret_file(passfile_line(pooler.connection.password))
             environment["PGPASSFILE"] = stack.enter_context(secret)
-        target.transport.run([target.program("psql"), *ARGUMENTS, "-c", "SELECT 1"], env=environment, timeout=ANSWER_SECONDS)
+        target.transport.run(
+            [target.program("psql"), *ARGUMENTS, "-c", "SELECT 1"], env=environment, timeout=ANSWER_SECONDS
+        )
