@@ -38,7 +38,7 @@ with Hold(target, [(pooler, pool) for pool in read_pools(target, pooler, "postgr
 def pooler(docker_postgres: PostgresContainer) -> Iterator[PgBouncer]:
     """PgBouncer in the network of the container, which has no other; its files are here."""
     inside = docker("inspect", "--format={{.State.Pid}}", docker_postgres.name).strip()
-    setup = Setup("transaction", prefix=["nsenter", f"--target={inside}", "--net"])
+    setup = Setup("transaction", "postgres = {server}", prefix=["nsenter", f"--target={inside}", "--net"])
     running = PgBouncer("host=127.0.0.1 port=5432", "postgres", docker_postgres.password, setup)
     try:
         running.start()

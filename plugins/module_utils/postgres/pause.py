@@ -35,6 +35,7 @@ DELAY = "SHOW VERSION;" * 1500
 # server_login_retry, 15 s by default
 SHORT_RETRY = "SET server_login_retry = '0.1';"
 STUCK_SECONDS = 0.1
+LATE_SECONDS = 0.2
 
 
 def _is_paused(console: Console, name: str) -> bool:
@@ -120,7 +121,7 @@ class _Pause:
 
     def _resume(self) -> None:
         with contextlib.suppress(OpsError):
-            if self.drained:
+            if self.drained or self._drained_late():
                 resume(self._console, self.pool.name)
                 self.confirmed = True
                 self._hurry(self._console)
@@ -133,6 +134,10 @@ class _Pause:
         with contextlib.suppress(OpsError), contextlib.closing(Console(self._target, self._pooler)) as console:
             resume(console, self.pool.name)
             self.confirmed = True
+
+    def _drained_late(self) -> bool:
+        """Whether the renames ended what the PAUSE had waited for, so that its own connection is free again."""
+        return bool(self._word) and self._console.answer(self._word, LATE_SECONDS) is not None
 
     def _hurry(self, console: Console) -> None:
         """Do not let the clients wait for a login that PAUSE cut short; what does it needs us no more."""
