@@ -15,6 +15,7 @@ import pytest
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.tests.lab.acts import connection, take_backup
 from ansible_collections.saasops.runbook.tests.lab.pgbouncer import LOOKER, NOBODY, PgBouncer, pgbouncer
+from ansible_collections.saasops.runbook.tests.lab.playbooks import inventory, play
 from ansible_collections.saasops.runbook.tests.lab.postgres import Server
 from ansible_collections.saasops.runbook.tests.lab.restores import databases, drop_family, fact, record, restore, swap
 from ansible_collections.saasops.runbook.tests.lab.traffic import Pooled, Prober, Writer
@@ -213,4 +214,26 @@ def test_the_same_through_psql_sessions(server: Server, live: str, store: Path, 
     with Pooled(pooler.dsn(live)) as client:
         swap(server, store, live, "switched", poolers=[pooler.option()], connection=connection(server, session="psql"))
         time.sleep(0.2)
+    assert client.errors == []
+
+
+def test_the_inventory_names_the_poolers(
+    server: Server, live: str, store: Path, pooler: PgBouncer, tmp_path: Path
+) -> None:
+    hosts = inventory(
+        tmp_path,
+        {
+            "saasops_system": "test",
+            "saasops_database": live,
+            "saasops_connection": connection(server),
+            "saasops_store": {"path": str(store)},
+            "saasops_poolers": [pooler.option()],
+        },
+    )
+    with Pooled(pooler.dsn(live), writes=False) as client:
+        done = play("restore", hosts, "-e", "switch=true", "-vvv", timeout=120)
+        undone = play("undo", hosts, timeout=120)
+    assert (done.code, undone.code) == (0, 0), done.output + undone.output
+    assert f'"{live} at 127.0.0.1:{pooler.port}"' in done.output
+    assert pooler.password not in done.output
     assert client.errors == []
