@@ -174,7 +174,12 @@ class Pooled(_Client):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.finish()
+        if error is None:
+            self.finish()
+        else:
+            # a test that failed does not wait for clients that a pooler holds for ever
+            self._ending.set()
+            self.join(1)
 
     def _work(self) -> None:
         connection = psycopg2.connect(self._dsn, connect_timeout=10)
