@@ -47,6 +47,56 @@ options:
   acknowledge_loss:
     description: For O(state=undone), the number of rows that may be lost, as the refusal says it.
     type: int
+  poolers:
+    description:
+      - PgBouncers through which clients come to the database. For V(switched) and V(undone) they are all told to
+        C(PAUSE) it before the first rename and to C(RESUME) it after the last, so that their clients see a wait and no
+        error.
+      - Every pool of a pooler that leads to the live database is paused, whatever it is called there. One that somebody
+        else had paused is left alone.
+      - A transaction that does not end in time is ended by the switch, as it would be without a pooler; so are clients
+        of a pool of sessions. All others wait.
+      - A pool is resumed whatever becomes of the module, also when it is killed; nobody waits for longer than 30
+        seconds.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      host:
+        description: Host name or address, as the host of the client tools sees it.
+        type: str
+        default: ""
+      port:
+        description: Port of the pooler, also part of the socket's file name.
+        type: int
+        default: 6432
+      unix_socket:
+        description: Folder of the pooler's Unix-domain socket; goes before O(poolers[].host).
+        type: str
+        default: ""
+      user:
+        description: A user of C(admin_users) in the pooler's configuration; one of C(stats_users) may not pause.
+        type: str
+        default: ""
+      password:
+        description: Password of that user, as the pooler's C(auth_file) has it.
+        type: str
+      database:
+        description: Pause only the database that clients know by this name; empty takes all that lead to the live one.
+        type: str
+        default: ""
+      pause_timeout:
+        description: Seconds that running transactions are given to end before the renames end them.
+        type: int
+        default: 5
+      ssl_mode:
+        description: How far TLS is required, as libpq's C(sslmode).
+        type: str
+        choices: [disable, allow, prefer, require, verify-ca, verify-full]
+        default: prefer
+      ca_cert:
+        description: File with the certificate authorities, for V(verify-ca) and V(verify-full).
+        type: path
   progress_file:
     description: Internal; a file that receives one line every few seconds.
     type: path
@@ -66,6 +116,22 @@ EXAMPLES = r"""
       user: postgres
     store:
       path: /var/backups/demo
+
+- name: Let clients that come through PgBouncer wait meanwhile
+  saasops.runbook.pg_swap:
+    system: demo
+    database: podcastflow
+    state: switched
+    connection:
+      unix_socket: /run/postgresql
+      user: postgres
+    store:
+      path: /var/backups/demo
+    poolers:
+      - host: 127.0.0.1
+        port: 6432
+        user: pool_admin
+        password: "{{ pool_admin_password }}"
 
 - name: Go back to the database of before the switch
   saasops.runbook.pg_swap:
@@ -135,6 +201,15 @@ rename_seconds:
   description: Time from the first lock to the commit.
   returned: changed
   type: float
+paused:
+  description: Pools whose clients waited, as C(name at host:port).
+  returned: changed, when there are poolers
+  type: list
+  elements: str
+paused_seconds:
+  description: How long they waited at most.
+  returned: changed, when there are poolers
+  type: float
 cleaned:
   description: What an interrupted run had left and this one concluded, a sentence each.
   returned: success
@@ -149,6 +224,7 @@ plan:
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.swap import execute
 from ansible_collections.saasops.runbook.plugins.module_utils.module import run_module
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.connection import CONNECTION_SPEC
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.pooler import POOLERS_SPEC
 from ansible_collections.saasops.runbook.plugins.module_utils.store.open import STORE_SPEC
 
 SPEC = {
@@ -158,6 +234,7 @@ SPEC = {
     "restore": {"type": "str", "default": "latest"},
     "acknowledge_loss": {"type": "int"},
     "progress_file": {"type": "path"},
+    **POOLERS_SPEC,
     **CONNECTION_SPEC,
     **STORE_SPEC,
 }

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import threading
 import time
@@ -34,6 +33,7 @@ from ansible_collections.saasops.runbook.tests.lab.restores import (
     swap,
     until,
 )
+from ansible_collections.saasops.runbook.tests.lab.stuck import Stuck, renaming
 from ansible_collections.saasops.runbook.tests.lab.traffic import Prober, Writer
 
 pytestmark = pytest.mark.parametrize("server", [18], indirect=True)
@@ -53,35 +53,6 @@ def live(server: Server, demo_database: str, store: Path) -> Iterator[str]:
     restore(server, store, demo_database)
     yield demo_database
     drop_family(server, demo_database)
-
-
-class Stuck:
-    """A backend in the database that no signal reaches, as one in a hung system call."""
-
-    def __init__(self, server: Server, database: str) -> None:
-        self._held = server.connect(database)
-        self._pid = self._held.info.backend_pid
-
-    def __enter__(self) -> Stuck:
-        os.kill(self._pid, signal.SIGSTOP)
-        return self
-
-    def let_go(self) -> None:
-        """What was sent to it meanwhile reaches it."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._pid, signal.SIGCONT)
-
-    def __exit__(self, *_exception: object) -> None:
-        self.let_go()
-        self._held.close()
-
-
-def renaming(server: Server) -> bool:
-    active = server.psql(
-        "SELECT count(*) FROM pg_stat_activity"
-        " WHERE query LIKE 'ALTER DATABASE % RENAME %' AND state = 'active' AND pid <> pg_backend_pid()"
-    )
-    return active != "0"
 
 
 def open_and_whole(server: Server, database: str, before: str) -> None:

@@ -148,3 +148,57 @@ class Prober(_Client):
                 cursor.execute(self._question)
         finally:
             connection.close()
+
+
+class Pooled(_Client):
+    """A client that stays connected and never tries again: a transaction of two statements, again and again.
+
+    committed:   (id, time.monotonic()) of every row that was confirmed; a reader has none
+    errors:      what it met; the first one ends it
+    largest_gap: seconds between the ends of two transactions
+    last:        time.monotonic() of the end of the last one
+    """
+
+    def __init__(self, dsn: str, name: str = "pooled", *, writes: bool = True, pause: float = 0.002) -> None:
+        super().__init__()
+        self._dsn, self._name, self._writes, self._pause = dsn, name, writes, pause
+        self.committed: list[tuple[int, float]] = []
+        self.errors: list[str] = []
+        self.transactions = 0
+        self.largest_gap = self.last = 0.0
+
+    def __enter__(self) -> Pooled:
+        self.begin(10.0)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.finish()
+        else:
+            # a test that failed does not wait for clients that a pooler holds for ever
+            self._ending.set()
+            self.join(1)
+
+    def _work(self) -> None:
+        connection = psycopg2.connect(self._dsn, connect_timeout=10)
+        self.last = time.monotonic()
+        try:
+            with connection.cursor() as cursor:
+                while not self._ending.is_set():
+                    cursor.execute(INSERT if self._writes else "SELECT 0", (self._name,) if self._writes else None)
+                    row = cursor.fetchone()
+                    cursor.execute("SELECT count(*) FROM public.marker WHERE false")
+                    connection.commit()
+                    now = time.monotonic()
+                    self.largest_gap, self.last = max(self.largest_gap, now - self.last), now
+                    self.transactions += 1
+                    if self._writes and row is not None:
+                        self.committed.append((int(row[0]), now))
+                    self._started_well.set()
+                    self._ending.wait(self._pause)
+        except psycopg2.Error as error:
+            self.errors.append(str(error).strip())
+        finally:
+            connection.close()

@@ -35,6 +35,7 @@ class Restoration:
     finish drops. newer: while an undo is under way, the name that the restored database will be kept under.
     counters: rows written per table (fingerprint's counters) in the restored database right before it went live.
     aside_sequences: the sequences of the database aside, because a closed database cannot be asked.
+    paused: pools of poolers that were to be paused and have not been seen resumed.
     """
 
     id: str
@@ -64,11 +65,12 @@ class Restoration:
     aside_sequences: Mapping[str, Json] = field(default_factory=dict)
     vacuum_left: tuple[str, ...] = ()
     reason: str = ""
+    paused: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Json]:
         """The record's body."""
         body = cast("dict[str, Json]", asdict(self))
-        for name in ("schemas", "roles_created", "vacuum_left"):
+        for name in ("schemas", "roles_created", "vacuum_left", "paused"):
             body[name] = list(cast("tuple[str, ...]", getattr(self, name)))
         return {"format": FORMAT, **body}
 
@@ -85,7 +87,7 @@ def parse(body: Mapping[str, Json]) -> Restoration:
             raise ValueError(f"format {body['format']}")
         known = {item.name for item in fields(Restoration)}
         values: dict[str, object] = {name: value for name, value in body.items() if name in known}
-        for name in ("schemas", "roles_created", "vacuum_left"):
+        for name in ("schemas", "roles_created", "vacuum_left", "paused"):
             values[name] = tuple(cast("list[str]", body.get(name) or []))
         found = Restoration(**values)  # type: ignore[arg-type]
         if found.state not in STATES:

@@ -12,6 +12,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors impo
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.fingerprint import Entries, readable
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Action, Plan
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.pooler import Pool
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.refusals import Refusal, settle
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.restoration import Restoration, fitted
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.restore import Blocker, blocker_refusals
@@ -118,6 +119,7 @@ class Scene:
     """What was read before a switch or an undo. oids are None when there is no such database.
 
     live_*: the database under the live name. other_*: the one that shall take the name.
+    pools: those of poolers before the live database. pooler_errors: why a pooler could not be asked.
     """
 
     database: str
@@ -132,6 +134,8 @@ class Scene:
     carried: tuple[str, ...]
     maintenance: str
     sequences: tuple[SequenceState, ...]
+    pools: tuple[Pool, ...] = ()
+    pooler_errors: tuple[OpsError, ...] = ()
 
 
 def aside_name(database: str, verb: str, stamp: str) -> str:
@@ -141,6 +145,7 @@ def aside_name(database: str, verb: str, stamp: str) -> str:
 
 def _common(scene: Scene) -> list[Refusal]:
     found = blocker_refusals(scene.blockers, acknowledgeable=False)
+    found += [Refusal(error) for error in scene.pooler_errors]
     if scene.database == scene.maintenance:
         found.append(
             Refusal(
@@ -184,18 +189,25 @@ def _shared_actions(scene: Scene, aside: str) -> list[Action]:
         Action("advance sequence", item.name, "never hand a number out twice", {"last_value": item.last_value})
         for item in scene.sequences
     ]
+    held = [pool for pool in scene.pools if not pool.paused]
+    actions += [Action("pause", pool.label, "its clients wait for the renames") for pool in held]
     if scene.live_oid is not None:
         actions.append(
             Action("end sessions", scene.database, "both renames need it", {"sessions now": scene.sessions.count})
         )
         actions.append(Action("rename", scene.database, f"to {aside}, in one transaction with the next"))
     actions.append(Action("rename", scene.other_name, f"to {scene.database}"))
+    actions += [Action("resume", pool.label, f"its clients go on in what is {scene.database} then") for pool in held]
     if scene.live_oid is not None:
         actions.append(Action("close", aside, "kept until restore_finish; nobody can connect to it"))
     if scene.record.vacuum_left and scene.record.state == "verified":
         count = len(scene.record.vacuum_left)
         actions.append(Action("vacuum", scene.database, "large tables, once it is live", {"tables": count}))
     return actions
+
+
+def _pool_warnings(scene: Scene) -> list[str]:
+    return [line for pool in scene.pools for line in pool.warnings()]
 
 
 def _loss_warnings(losses: Losses, since: str) -> list[str]:
@@ -233,7 +245,7 @@ def decide_switch(scene: Scene, aside: str) -> Plan:
             )
         )
     settle(found, ())
-    warnings = _loss_warnings(scene.losses, f"since the backup of {record.snapshot_at}")
+    warnings = _loss_warnings(scene.losses, f"since the backup of {record.snapshot_at}") + _pool_warnings(scene)
     return Plan("switch", tuple(_shared_actions(scene, aside)), {"databases": 2}, tuple(warnings))
 
 
@@ -279,7 +291,7 @@ def decide_undo(scene: Scene, aside: str, acknowledged_rows: int | None) -> Plan
         )
     settle(found, ())
     actions = [Action("open", scene.other_name, "closed since the switch"), *_shared_actions(scene, aside)]
-    warnings = _loss_warnings(losses, "since the switch")
+    warnings = _loss_warnings(losses, "since the switch") + _pool_warnings(scene)
     return Plan("undo", tuple(actions), {"databases": 2, "rows": losses.rows}, tuple(warnings))
 
 

@@ -10,10 +10,13 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors impo
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Plan
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.restoration import DRILL, Restoration
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.guard import guarded
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.poolers import release_left
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.swap_acts import finish, switch, undo, vacuum_rest
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.swap_scene import SwapJob
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Context, Result
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres import server_state as look
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.pooler import poolers_of
+from ansible_collections.saasops.runbook.plugins.module_utils.store.restorations import save
 
 
 def _choose(
@@ -88,8 +91,10 @@ def execute(params: dict[str, object], context: Context) -> Result:
             server=guard.server,
             context=context,
             acknowledged_rows=None if acknowledged is None else int(str(acknowledged)),
+            poolers=tuple(poolers_of(params, guard.target.connection.application_name)),
         )
-        record, done = _choose(job, guard.records, state, str(params.get("restore") or "latest"))
+        records = [_resumed(job, item, guard.cleaned) for item in guard.records]
+        record, done = _choose(job, records, state, str(params.get("restore") or "latest"))
         if record is None:
             if done is None:
                 code, what, remedy = _NOTHING[state]
@@ -102,7 +107,7 @@ def execute(params: dict[str, object], context: Context) -> Result:
             return Result(Plan(state, ()), changed, _sentence(done, state, False), evidence)
         act = {"switched": switch, "undone": undo, "finished": finish}[state]
         plan, record, more = act(job, record)
-        warnings = (*plan.warnings, *guard.warnings, *_aside(job, guard.records, record))
+        warnings = (*plan.warnings, *guard.warnings, *_aside(job, records, record))
         plan = replace(plan, warnings=warnings)
     message = _would(plan) if context.check_mode else _sentence(record, state, True)
     return Result(
@@ -111,6 +116,15 @@ def execute(params: dict[str, object], context: Context) -> Result:
         message,
         {"restore": _evidence(record), "cleaned": guard.cleaned, **more},
     )
+
+
+def _resumed(job: SwapJob, record: Restoration, cleaned: list[str]) -> Restoration:
+    """The record once what its dead run had paused goes on again; what was found is added to cleaned."""
+    if not record.paused:
+        return record
+    after, said = release_left(job.target, job.poolers, record, check_mode=job.context.check_mode)
+    cleaned += said
+    return after if job.context.check_mode or after == record else save(job.store, after)
 
 
 def _aside(job: SwapJob, records: list[Restoration], acted_on: Restoration) -> list[str]:

@@ -32,6 +32,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.swap import
     decide_switch,
     decide_undo,
 )
+from ansible_collections.saasops.runbook.plugins.module_utils.execute import poolers
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.reconcile import (
     conclude_switch,
     conclude_undo,
@@ -149,10 +150,12 @@ def switch(job: SwapJob, record: Restoration) -> tuple[Plan, Restoration, dict[s
     set_to = _hand_on(job, scene)
     with connected(job.target, record.target, 1) as (session,):
         written = counters(session)
+    hold = poolers.hold_of(job.target, job.poolers, scene.pools)
     record = save(
         job.store,
         replace(
             record,
+            paused=hold.labels,
             state="switching",
             aside=aside if scene.live_oid is not None else "",
             aside_oid=scene.live_oid or 0,
@@ -160,12 +163,14 @@ def switch(job: SwapJob, record: Restoration) -> tuple[Plan, Restoration, dict[s
         ),
     )
     try:
-        confirm(job.session, job.system, job.database)
-        done = exchange(job.target, _renames(scene, aside))
+        with hold:
+            confirm(job.session, job.system, job.database)
+            done = exchange(job.target, _renames(scene, aside))
     except BaseException:
-        _conclude_failed(job, record)
+        _conclude_failed(job, replace(record, paused=hold.left))
         raise
-    record = replace(record, switched_at=iso(time.time()))
+    record = replace(record, switched_at=iso(time.time()), paused=hold.left)
+    plan = replace(plan, warnings=(*plan.warnings, *poolers.said(hold)))
     if record.aside:
         with contextlib.suppress(OpsError):
             last, said = _after_exchange(job, record.aside, set_to)
@@ -175,7 +180,7 @@ def switch(job: SwapJob, record: Restoration) -> tuple[Plan, Restoration, dict[s
             losses = losses_since_backup(job, record, record.aside_oid, record.aside)
     record = _save_done(job, conclude_switch(job.session, record, job.context.now))
     record = vacuum_rest(job, record)
-    return plan, record, {"losses": losses.as_json(), **_told(done)}
+    return plan, record, {"losses": losses.as_json(), **_told(done), **poolers.told(hold)}
 
 
 def _conclude_failed(job: SwapJob, record: Restoration) -> None:
@@ -232,13 +237,19 @@ def undo(job: SwapJob, record: Restoration) -> tuple[Plan, Restoration, dict[str
             if job.context.check_mode:
                 return plan, record, {"losses": losses.as_json()}
             newer = aside if scene.live_oid is not None else ""
-            record = save(job.store, replace(record, state="undoing", newer=newer))
+            hold = poolers.hold_of(job.target, job.poolers, scene.pools)
+            record = save(job.store, replace(record, state="undoing", newer=newer, paused=hold.labels))
             open_database(job.session, record.aside)
             set_to = _hand_on(job, scene)
-            confirm(job.session, job.system, job.database)
-            with contextlib.suppress(WrittenMeanwhileError):
-                done = exchange(job.target, _renames(scene, aside), before_commit=_unwritten(scene.live_oid, base))
+            try:
+                with hold:
+                    confirm(job.session, job.system, job.database)
+                    done = exchange(job.target, _renames(scene, aside), before_commit=_unwritten(scene.live_oid, base))
                 break
+            except WrittenMeanwhileError:
+                pass
+            finally:
+                record = replace(record, paused=hold.left)
             job.context.progress(f"rows were written during attempt {attempt}: counting again")
         else:
             raise OpsError(
@@ -251,13 +262,14 @@ def undo(job: SwapJob, record: Restoration) -> tuple[Plan, Restoration, dict[str
             _conclude_failed(job, record)
         raise
     record = replace(record, undone_at=iso(time.time()))
+    plan = replace(plan, warnings=(*plan.warnings, *poolers.said(hold)))
     if record.newer:
         with contextlib.suppress(OpsError):
             last, said = _after_exchange(job, record.newer, set_to)
             plan = replace(plan, warnings=(*plan.warnings, *said))
             record = replace(record, aside_sequences=sequences_json(last))
     record = _save_done(job, conclude_undo(job.session, record, job.context.now))
-    return plan, record, {"losses": losses.as_json(), **_told(done)}
+    return plan, record, {"losses": losses.as_json(), **_told(done), **poolers.told(hold)}
 
 
 def _unwritten(oid: int | None, base: int) -> Callable[[Session], None]:

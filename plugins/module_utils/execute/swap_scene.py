@@ -17,10 +17,12 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.swap import
     counted_since,
     written_since,
 )
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.poolers import look_at
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Context
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres import server_state as look
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.fingerprint import counters, take_fingerprint
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.pooler import Pooler
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.properties import read_database
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.restore import connected, default_jobs
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
@@ -42,6 +44,7 @@ class SwapJob:
     server: str
     context: Context
     acknowledged_rows: int | None
+    poolers: tuple[Pooler, ...] = ()
 
     @property
     def stamp(self) -> str:
@@ -101,6 +104,7 @@ def read_scene(
     live, other = read_database(session, job.database), read_database(session, other_name)
     carried = database_differences(handed_on(live, other), other) if live is not None and other is not None else []
     oids = [oid for oid in (live_oid, other_oid) if oid is not None]
+    pools, pooler_errors = look_at(job.target, job.poolers, job.database)
     return Scene(
         database=job.database,
         record=record,
@@ -114,4 +118,6 @@ def read_scene(
         carried=tuple(item.text for item in carried),
         maintenance=job.target.connection.maintenance_database,
         sequences=tuple(ahead(live_sequences, other_sequences)),
+        pools=tuple(pools),
+        pooler_errors=tuple(pooler_errors),
     )
