@@ -82,7 +82,7 @@ class Server:
             "StrictModes no",
             "PasswordAuthentication no",
             "KbdInteractiveAuthentication no",
-            *self._configuration,
+            *[line.replace("{folder}", str(self.folder)) for line in self._configuration],
         ]
         configuration.write_text("\n".join(lines) + "\n", encoding="utf-8")
         # sshd starts itself again for a connection, so its path must be absolute
@@ -105,11 +105,12 @@ class Server:
         raise OpsError("sshd_start_failed", "The ssh server did not start.", "Its last words: " + " | ".join(tail))
 
     def sessions(self) -> list[int]:
-        """Pids of the sshd that serve a connection each."""
-        return processes.children(self._process.pid) if self._process else []
+        """Pids of the sshd that serve connections: a monitor for each, and below it the one that has the socket."""
+        below = processes.descendants(self._process.pid) if self._process else []
+        return [pid for pid in below if "".join(processes.command_line(pid)[:1]).startswith("sshd:")]
 
     def cut(self) -> int:
-        """SIGKILL every session, as a crash or a firewall does; how many there were."""
+        """SIGKILL every session, as a crash does; how many processes they were."""
         return len(processes.end([processes.identity(pid) for pid in self.sessions()]))
 
     def far_processes(self, word: str) -> list[int]:
@@ -139,7 +140,10 @@ class Server:
 
 @contextlib.contextmanager
 def running(*configuration: str) -> Iterator[Server]:
-    """A started server, removed at the end; configuration: more lines of sshd_config."""
+    """A started server, removed at the end.
+
+    configuration: more lines of sshd_config, in which {folder} is the server's.
+    """
     server = Server(*configuration)
     try:
         server.start()

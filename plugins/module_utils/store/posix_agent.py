@@ -27,13 +27,15 @@ NO_LINKS = 48
 _COMMON = r"""
 umask 077
 enter() {
+  cd -- "$1" 2>/dev/null && return
   kind=$(stat -L -c %F -- "$1" 2>&1) || {
     case $kind in *'No such file'* | *'Not a directory'*) exit 40 ;; esac
     printf '%s\n' "$kind" >&2
     exit 1
   }
   [ "$kind" = directory ] || exit 41
-  cd -- "$1" 2>/dev/null || { echo 'cd: Permission denied' >&2; exit 1; }
+  echo 'cd: Permission denied' >&2
+  exit 1
 }
 make_folder() {
   [ -d "$1" ] && return 0
@@ -52,6 +54,7 @@ make_temporary() {
   while [ "$tries" -lt 100 ]; do
     tries=$((tries + 1))
     make_folder ./.tmp || exit 1
+    { true >"$1"; } 2>/dev/null && return 0
     said=$(touch "$1" 2>&1) && return 0
     # a sweep removed the empty folder: once more
     case $said in *'No such file'*) continue ;; esac
@@ -100,30 +103,34 @@ exit 0
 )
 
 # $3 name in .tmp, $4 key, $5 "exclusive" or "replace", $6 and $7 length and SHA-256 when they are known beforehand.
-# Stdin to a file, synced; prints its length and the SHA-256 of what arrived. What is known beforehand is compared
-# and published; what is not, waits in .tmp for PUBLISH, since the end of stdin may be that of a cut stream.
+# Stdin to a file, synced. What is known beforehand is compared and published. What is not, waits in .tmp for
+# PUBLISH, since the end of stdin may be that of a cut stream; its length and the SHA-256 of what arrived are printed.
 WRITE = (
     _COMMON
     + r"""
 prepare "$1" "$2"
 file=./.tmp/$3
 make_temporary "$file"
+fail() {
+  [ -f "$file" ] || exit 46
+  rm -f "$file"
+  exit "$1"
+}
+if [ -n "$6" ]; then
+  cat >"$file" && sum=$(sha256sum <"$file") && length=$(stat -c %s "$file") && sync "$file" || fail 1
+  [ "$length ${sum%% *}" = "$6 $7" ] || fail 45
+  publish "$file" "./$4" "$5" || fail "$?"
+  exit 0
+fi
 # cat is last, so that its exit code counts and a full disk ends tee, and the sender, at once
 sum=$(
   {
     { tee /proc/self/fd/4 4>&1 1>&3 3>&- 5>&- | sha256sum 3>&- 1>&5; } 3>&1 | cat >"$file" 3>&- 5>&-
   } 5>&1
-) || { rm -f "$file"; exit 1; }
-sum=${sum%% *}
-length=$(stat -c %s "$file") && sync "$file" || { rm -f "$file"; exit 1; }
-if [ -n "$6" ]; then
-  [ "$length $sum" = "$6 $7" ] || { rm -f "$file"; exit 45; }
-  publish "$file" "./$4" "$5" || { code=$?; rm -f "$file"; exit "$code"; }
-else
-  # a read that follows shall come from the device, not from that host's memory (coreutils only)
-  dd if="$file" iflag=nocache count=0 2>/dev/null
-fi
-printf '%s %s\n' "$length" "$sum"
+) && length=$(stat -c %s "$file") && sync "$file" || fail 1
+# a read that follows shall come from the device, not from that host's memory (coreutils only)
+dd if="$file" iflag=nocache count=0 2>/dev/null
+printf '%s %s\n' "$length" "${sum%% *}"
 """
 )
 
@@ -232,7 +239,8 @@ done
 file=./.tmp/$4
 make_temporary "$file"
 trap 'rm -f "$file" "$file+link"; rmdir ./.tmp 2>/dev/null' EXIT
-echo probe >"$file" && sync "$file" || exit 1
+# by a program: a shell's own echo does not say why it failed
+echo probe | cat >"$file" && sync "$file" || exit 1
 said=$(link "$file" "$file+link" 2>&1) && exit 0
 case $said in *'not permitted'* | *'not supported'* | *'not implemented'* | *'oo many links'*) exit 48 ;; esac
 printf '%s\n' "$said" >&2

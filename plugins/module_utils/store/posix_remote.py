@@ -32,6 +32,8 @@ CHUNK = 1024 * 1024
 SMALL = 256 * 1024
 # Seconds for a question; a volume there that hangs must not hang a run for ever.
 _PATIENCE = 600.0
+# Seconds for a writer that is given up to notice that its stdin has ended.
+_ABANDON = 30.0
 # The words of strerror in the locale C, by which a program's last line is told.
 _WORDS = {
     "No space left on device": errno.ENOSPC,
@@ -105,12 +107,19 @@ class RemotePosixStore:
             self._ask(agent.PUBLISH, name, key, mode, doing=f"publishing {key}", writing=True, key=key)
             published = True
         finally:
-            writer.kill()
             if not published:
-                # what cannot be reached now, sweep finds later
-                with contextlib.suppress(OpsError):
-                    self._ask(agent.DISCARD, name, doing=f"discarding {key}", writing=True)
+                self._abandon(writer, name, key)
+            writer.kill()
         return Stored(key, length, sha256)
+
+    def _abandon(self, writer: Process, name: str, key: str) -> None:
+        """Let the writer end and remove its file; what cannot be reached now, sweep finds later."""
+        with contextlib.suppress(OpsError, OSError, ValueError, subprocess.TimeoutExpired):
+            if writer.stdin is not None:
+                writer.stdin.close()
+            # it could otherwise make the file after it was removed
+            writer.wait(_ABANDON)
+            self._ask(agent.DISCARD, name, doing=f"discarding {key}", writing=True)
 
     @staticmethod
     def _feed(writer: Process, chunks: Iterable[bytes]) -> tuple[int, str]:

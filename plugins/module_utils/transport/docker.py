@@ -31,6 +31,7 @@ class Container:
     user: str = ""
     program: str = "docker"
     name: str = "docker"
+    hangs_up: bool = False
 
     def command(self, env: Mapping[str, str], program: Sequence[str]) -> list[str]:
         argv = [self.program, "exec", "--interactive"]

@@ -31,6 +31,10 @@ class Gateway(Protocol):
     def name(self) -> str:
         """As the option connection.transport calls it."""
 
+    @property
+    def hangs_up(self) -> bool:
+        """Whether the far side closes a program's pipes when its client ends, so that it ends by itself."""
+
     def command(self, env: Mapping[str, str], program: Sequence[str]) -> list[str]:
         """The client's whole command line, which runs this program (argv); stdin attached, no terminal."""
 

@@ -61,6 +61,8 @@ class ExecTransport:
         return ExecProcess(self._gateway, argv, marked, stdin, stdout, lambda: self._end_token(token))
 
     def _end_token(self, token: str) -> None:
+        if self._gateway.hangs_up:
+            return
         # when the far side is gone, so is what ran there
         with contextlib.suppress(OpsError, subprocess.TimeoutExpired):
             self.end(self._find("-", MARK, token))

@@ -84,6 +84,7 @@ class SshGateway:
     """See exec_process.Gateway."""
 
     name = "ssh"
+    hangs_up = True
 
     def __init__(self, host: SshHost) -> None:
         self._where = host.where
