@@ -221,7 +221,7 @@ class RemotePosixStore:
             self._refuse(done, "asking for free space", False)
         return self._transport.free_bytes(self.root)
 
-    def _argv(self, program: str, *values: str) -> list[str]:
+    def _argv(self, program: str, *values: str) -> Sequence[str]:
         return ["sh", "-c", program, "saasops-store", self.root, "create" if self.create else "present", *values]
 
     def _run(self, program: str, *values: str, doing: str, stdin: bytes = b"") -> Completed:
