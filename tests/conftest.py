@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ansible_collections.saasops.runbook.tests.lab import demo, postgres, s3
+from ansible_collections.saasops.runbook.tests.lab import demo, postgres, s3, sshd
 from ansible_collections.saasops.runbook.tests.lab.binaries import VERSIONS
 
 pytest_plugins = ["ansible_collections.saasops.runbook.tests.lab.docker_fixtures"]
@@ -77,4 +77,11 @@ def demo_database(server: postgres.Server, demo_template: str) -> Iterator[str]:
 def s3_server() -> Iterator[s3.Server]:
     """A real S3 server with one bucket-creating key pair."""
     with s3.running() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def ssh_server() -> Iterator[sshd.Server]:
+    """A real OpenSSH server that lets one key in."""
+    with sshd.running() as server:
         yield server

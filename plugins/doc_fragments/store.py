@@ -11,7 +11,8 @@ class ModuleDocFragment:
 options:
   store:
     description:
-      - Where backup sets lie, as a folder of the host that the module runs on or as a bucket of S3.
+      - Where backup sets lie, as a folder of the host that the module runs on, as a folder of another host
+        (O(store.host)), or as a bucket of S3.
       - The bytes flow through the host that the module runs on, and that host holds the credentials.
     type: dict
     required: true
@@ -33,6 +34,36 @@ options:
         description: Create the folder O(store.path) when it is not there.
         type: bool
         default: false
+      host:
+        description:
+          - The host that has the folder, when it is not the one that the module runs on. A name, an address, or an
+            alias of the ssh configuration of the user that runs the module.
+          - It is reached from the module's host by OpenSSH's client, without prompts. Its host key must be known
+            there, and a key of that user must be let in.
+          - The host needs a POSIX shell, coreutils and findutils, but no Python. The login shell must not print
+            anything when no terminal is there.
+          - The roles put the address, port and user of an inventory host in its place, see
+            P(saasops.runbook.resolve_store#filter).
+        type: str
+      port:
+        description: Port of sshd on O(store.host). Without it, what ssh's configuration says, else 22.
+        type: int
+      user:
+        description:
+          - Login name on O(store.host). Without it, what ssh's configuration says, else the name of the user that
+            runs the module.
+          - What is made in the folder belongs to this user.
+        type: str
+      identity_file:
+        description:
+          - File of the private key, on the host that the module runs on. It has no passphrase and mode V(0600).
+          - Without it, ssh takes what its configuration says, or asks the agent.
+        type: path
+      known_hosts:
+        description:
+          - File that holds the host key of O(store.host), on the host that the module runs on; no other is looked at.
+          - Without it, C(~/.ssh/known_hosts) and C(/etc/ssh/ssh_known_hosts).
+        type: path
       bucket:
         description:
           - The bucket, which must exist. Required for O(store.type=s3).
@@ -75,11 +106,11 @@ options:
           - Without it, yes where O(store.endpoint_url) is given and boto3's own choice where not.
         type: bool
       connect_timeout:
-        description: Seconds to wait for a connection to the S3 server.
+        description: Seconds to wait for a connection to the S3 server or to O(store.host).
         type: int
         default: 10
       read_timeout:
-        description: Seconds to wait for the S3 server to go on.
+        description: Seconds to wait for the S3 server, or the ssh connection to O(store.host), to go on.
         type: int
         default: 60
       retries:

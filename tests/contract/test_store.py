@@ -1,6 +1,6 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What every store promises (store/base.py), held by a folder and by a real S3 server."""
+"""What every store promises (store/base.py), held by a folder, by one behind a real sshd and by a real S3 server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Store
 from ansible_collections.saasops.runbook.plugins.module_utils.store.open import open_store
-from ansible_collections.saasops.runbook.tests.lab import s3
+from ansible_collections.saasops.runbook.tests.lab import s3, sshd
 
 MIB = 1024 * 1024
 PART = 8 * MIB
@@ -31,13 +31,17 @@ def bucket(s3_server: s3.Server) -> str:
     return s3_server.create_bucket()
 
 
-@pytest.fixture(params=["posix", "s3"])
+@pytest.fixture(params=["posix", "ssh", "s3"])
 def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
     """Opens the same empty store again and again, as several runs do."""
     if request.param == "posix":
         root = tmp_path / "store"
         root.mkdir()
         return lambda: open_store({"type": "posix", "path": str(root)})
+    if request.param == "ssh":
+        host: sshd.Server = request.getfixturevalue("ssh_server")
+        folder = host.store_folder()
+        return lambda: open_store(host.options(folder))
     server: s3.Server = request.getfixturevalue("s3_server")
     params: dict[str, object] = {
         "type": "s3",

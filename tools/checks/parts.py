@@ -10,7 +10,7 @@ from pathlib import Path
 from checks.layout import TREE
 
 SERVERS = frozenset({"postgres"})
-LAB = frozenset({"postgres", "docker"})
+LAB = frozenset({"postgres", "docker", "ssh"})
 
 
 @dataclass(frozen=True)

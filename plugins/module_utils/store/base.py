@@ -1,6 +1,6 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The contract of an object store. posix.py and s3.py keep it; one test suite holds both."""
+"""The contract of an object store. posix.py, posix_remote.py and s3.py keep it; one test suite holds them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Store(Protocol):
     """Objects appear whole or not at all. Keys are '/'-separated, made by us: [A-Za-z0-9._=-] and '/'.
 
     Errors are OpsError: store_unreachable, store_not_writable, store_full, bucket_missing, store_denied,
-    object_missing, object_exists, object_damaged.
+    object_missing, object_exists, object_damaged; on another host also those of transport/ssh.py and stream_cut.
     """
 
     @property

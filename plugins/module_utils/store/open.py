@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Store
 from ansible_collections.saasops.runbook.plugins.module_utils.store.posix import PosixStore
+from ansible_collections.saasops.runbook.plugins.module_utils.store.posix_remote import RemotePosixStore
 from ansible_collections.saasops.runbook.plugins.module_utils.store.s3 import S3Store
 from ansible_collections.saasops.runbook.plugins.module_utils.store.s3_client import Address
+from ansible_collections.saasops.runbook.plugins.module_utils.transport.ssh import SshHost, open_ssh
 
 # One dict option, so that a role hands the inventory's store on whole.
 STORE_SPEC: dict[str, dict[str, object]] = {
@@ -21,6 +23,11 @@ STORE_SPEC: dict[str, dict[str, object]] = {
             "type": {"type": "str", "default": "posix", "choices": ["posix", "s3"]},
             "path": {"type": "path"},
             "create": {"type": "bool", "default": False},
+            "host": {"type": "str"},
+            "port": {"type": "int"},
+            "user": {"type": "str"},
+            "identity_file": {"type": "path"},
+            "known_hosts": {"type": "path"},
             "bucket": {"type": "str"},
             "prefix": {"type": "str", "default": ""},
             "endpoint_url": {"type": "str"},
@@ -37,6 +44,7 @@ STORE_SPEC: dict[str, dict[str, object]] = {
         },
         "required_if": [("type", "posix", ["path"]), ("type", "s3", ["bucket"])],
         "required_together": [("access_key", "secret_key")],
+        "required_by": {name: ["host"] for name in ("port", "user", "identity_file", "known_hosts")},
     },
 }
 
@@ -49,33 +57,47 @@ def _posix(params: Mapping[str, object]) -> Store:
             f"The backup store's path {path!r} is not an absolute path.",
             "Set the store's suboption path to a folder on the host, from the root on.",
         )
-    return PosixStore(path, create=bool(params.get("create")))
+    create = bool(params.get("create"))
+    if not params.get("host"):
+        return PosixStore(path, create=create)
+    host = SshHost(
+        host=_text(params, "host"),
+        port=_number(params, "port", 0),
+        user=_text(params, "user"),
+        identity_file=_text(params, "identity_file"),
+        known_hosts=_text(params, "known_hosts"),
+        connect_timeout=_number(params, "connect_timeout", 10),
+        read_timeout=_number(params, "read_timeout", 60),
+    )
+    return RemotePosixStore(open_ssh(host), host.where, path, create=create)
+
+
+def _text(params: Mapping[str, object], name: str) -> str:
+    return str(params.get(name) or "")
+
+
+def _number(params: Mapping[str, object], name: str, default: int) -> int:
+    value = params.get(name)
+    return default if value is None else int(str(value))
 
 
 def _s3(params: Mapping[str, object]) -> Store:
-    def text(name: str) -> str:
-        return str(params.get(name) or "")
-
-    def number(name: str, default: int) -> int:
-        value = params.get(name)
-        return default if value is None else int(str(value))
-
     path_style = params.get("path_style")
     return S3Store(
         Address(
-            bucket=text("bucket"),
-            prefix=text("prefix"),
-            endpoint_url=text("endpoint_url"),
-            region=text("region"),
-            access_key=text("access_key"),
-            secret_key=text("secret_key"),
-            session_token=text("session_token"),
-            profile=text("profile"),
-            ca_bundle=text("ca_bundle"),
+            bucket=_text(params, "bucket"),
+            prefix=_text(params, "prefix"),
+            endpoint_url=_text(params, "endpoint_url"),
+            region=_text(params, "region"),
+            access_key=_text(params, "access_key"),
+            secret_key=_text(params, "secret_key"),
+            session_token=_text(params, "session_token"),
+            profile=_text(params, "profile"),
+            ca_bundle=_text(params, "ca_bundle"),
             path_style=None if path_style is None else bool(path_style),
-            connect_timeout=number("connect_timeout", 10),
-            read_timeout=number("read_timeout", 60),
-            retries=number("retries", 5),
+            connect_timeout=_number(params, "connect_timeout", 10),
+            read_timeout=_number(params, "read_timeout", 60),
+            retries=_number(params, "retries", 5),
         )
     )
 
@@ -89,6 +111,7 @@ STORES: dict[str, Callable[[Mapping[str, object]], Store]] = {
 def open_store(params: Mapping[str, object]) -> Store:
     """The store that the suboptions of the option store (STORE_SPEC) name; nothing is contacted yet.
 
-    Raises OpsError store_missing (no usable address).
+    Raises OpsError store_missing (no usable address), and for a folder of another host ssh_option, identity_missing
+    and known_hosts_missing.
     """
     return STORES[str(params.get("type") or "posix")](params)

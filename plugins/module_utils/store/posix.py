@@ -16,7 +16,6 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.store import posix_failures as failures
 from ansible_collections.saasops.runbook.plugins.module_utils.store.base import ObjectInfo, Stored
 from ansible_collections.saasops.runbook.plugins.module_utils.store.keys import check_key, check_prefix, valid_key
@@ -194,21 +193,11 @@ class PosixStore:
         except (FileNotFoundError, NotADirectoryError) as error:
             if self.create:
                 return False
-            raise OpsError(
-                "store_missing",
-                f"The folder {self.root} of the backup store does not exist.",
-                "Mount its volume or create the folder, or set the store's suboption create.",
-                {"path": self.root},
-            ) from error
+            raise failures.root_missing(self.root, exists=False) from error
         except OSError as error:
             raise failures.failed(self.root, error, "looking at the folder", writing=False) from error
         if not stat.S_ISDIR(facts.st_mode):
-            raise OpsError(
-                "store_missing",
-                f"{self.root}, the address of the backup store, is not a folder.",
-                "Set the store's suboption path to a folder.",
-                {"path": self.root},
-            )
+            raise failures.root_missing(self.root, exists=True)
         return True
 
     def _make_root(self) -> None:

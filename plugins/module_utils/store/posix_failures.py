@@ -1,6 +1,9 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the file system of a store said, as an error with a code, a cause and a remedy. root is the store's folder."""
+"""What the file system of a store said, as an error with a code, a cause and a remedy.
+
+root is the store's folder as an operator knows it: a path, or an address with that host's name in it.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import errno
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 
+_WHO = "Give the user that works there (the module's, or the suboption user of a store on another host)"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
@@ -20,6 +24,23 @@ def linkless(error: OSError) -> bool:
 
 def no_links(root: str) -> OpsError:
     return not_writable(root, "its file system has no hard links, which exclusive writes need")
+
+
+def root_missing(root: str, exists: bool) -> OpsError:
+    """exists: there is something by this name, but no folder."""
+    if exists:
+        return OpsError(
+            "store_missing",
+            f"{root}, the address of the backup store, is not a folder.",
+            "Set the store's suboption path to a folder.",
+            {"path": root},
+        )
+    return OpsError(
+        "store_missing",
+        f"The folder {root} of the backup store does not exist.",
+        "Mount its volume or create the folder, or set the store's suboption create.",
+        {"path": root},
+    )
 
 
 def object_missing(root: str, key: str) -> OpsError:
@@ -46,7 +67,7 @@ def failed(root: str, error: OSError, doing: str, *, writing: bool) -> OpsError:
         return OpsError(
             "store_denied",
             f"The backup store {root} may not be read by this user {what}.",
-            "Give the user that runs the module access to the folder.",
+            f"{_WHO} access to the folder.",
             {"path": root},
         )
     return OpsError(
@@ -61,7 +82,7 @@ def not_writable(root: str, why: str) -> OpsError:
     return OpsError(
         "store_not_writable",
         f"The backup store {root} cannot be written to: {why}.",
-        "Give the user that runs the module write access to the folder, on a volume mounted read-write.",
+        f"{_WHO} write access to the folder, on a volume mounted read-write.",
         {"path": root},
     )
 

@@ -186,6 +186,15 @@ def read_facts(output: bytes) -> list[FileFact]:
     return sorted(facts, key=lambda fact: fact.name)
 
 
+def read_free(output: bytes) -> int:
+    """The free bytes that FREE printed. Raises OpsError transport_failed when it cannot be read."""
+    # the device and the mount point may hold spaces; the numbers between do not
+    found = re.search(rb"\s\d+\s+\d+\s+(\d+)\s+\S+\s+/[^\n]*\s*\Z", output)
+    if not found:
+        raise unreadable(output)
+    return int(found.group(1)) * 1024
+
+
 def _names(output: bytes, at: int) -> tuple[Sequence[bytes], int]:
     end = output.find(b"\0\0", at)
     if end < 0:

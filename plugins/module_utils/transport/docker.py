@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
@@ -31,13 +31,14 @@ class Container:
     user: str = ""
     program: str = "docker"
     name: str = "docker"
+    hangs_up: bool = False
 
-    def argv(self, env: Mapping[str, str]) -> list[str]:
+    def command(self, env: Mapping[str, str], program: Sequence[str]) -> list[str]:
         argv = [self.program, "exec", "--interactive"]
         if self.user:
             argv.append(f"--user={self.user}")
         argv += [f"--env={key}={value}" for key, value in env.items()]
-        return [*argv, self.container]
+        return [*argv, self.container, *program]
 
     def diagnose(self, doing: str, code: int | None, stderr: str) -> OpsError:
         said = " ".join(stderr.strip().rsplit("\n", maxsplit=1)[-1].split())

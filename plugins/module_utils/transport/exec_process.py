@@ -31,8 +31,12 @@ class Gateway(Protocol):
     def name(self) -> str:
         """As the option connection.transport calls it."""
 
-    def argv(self, env: Mapping[str, str]) -> list[str]:
-        """The client's command line, up to the program; stdin attached, no terminal."""
+    @property
+    def hangs_up(self) -> bool:
+        """Whether the far side closes a program's pipes when its client ends, so that it ends by itself."""
+
+    def command(self, env: Mapping[str, str], program: Sequence[str]) -> list[str]:
+        """The client's whole command line, which runs this program (argv); stdin attached, no terminal."""
 
     def diagnose(self, doing: str, code: int | None, stderr: str) -> OpsError:
         """Why an exec ended without the agent's trailer: the far side is gone, or its stream was cut."""
@@ -137,8 +141,8 @@ class ExecProcess:
         self._killed = False
         self._stream: _Counted | None = None
         self._reader: io.BufferedReader | None = None
-        client = [*gateway.argv(env), "sh", "-c", agent.RUN, "saasops", self._word, "keep" if stdout else "drop", *argv]
-        self._child = spawn(client, stdin, stdout)
+        program = ["sh", "-c", agent.RUN, "saasops", self._word, "keep" if stdout else "drop", *argv]
+        self._child = spawn(gateway.command(env, program), stdin, stdout)
         if self._child.stdout is not None:
             self._stream = _Counted(cast("io.RawIOBase", cast("io.BufferedReader", self._child.stdout).raw))
             self._reader = io.BufferedReader(self._stream, 1 << 16)
@@ -248,7 +252,7 @@ def prove(trailer: agent.Trailer, doing: str, length: int, sha256: str | None) -
         raise OpsError(
             "tool_missing",
             f"The far side could not compute a SHA-256 while {doing}.",
-            "The container needs sh, tee, wc and sha256sum (busybox has them all).",
+            "It needs sh, tee, wc and sha256sum (busybox has them all).",
             {"program": "sha256sum"},
         )
     if (trailer.length, trailer.sha256) != (length, sha256):

@@ -61,6 +61,8 @@ class ExecTransport:
         return ExecProcess(self._gateway, argv, marked, stdin, stdout, lambda: self._end_token(token))
 
     def _end_token(self, token: str) -> None:
+        if self._gateway.hangs_up:
+            return
         # when the far side is gone, so is what ran there
         with contextlib.suppress(OpsError, subprocess.TimeoutExpired):
             self.end(self._find("-", MARK, token))
@@ -74,7 +76,7 @@ class ExecTransport:
         secret = content.encode("utf-8")
         word = os.urandom(8).hex()
         program = ["sh", "-c", agent.KEEP, "saasops-pass", word, str(len(secret))]
-        keeper = spawn([*self._gateway.argv({MARK: f"{RUN}-secret"}), *program], stdin=True, stdout=True)
+        keeper = spawn(self._gateway.command({MARK: f"{RUN}-secret"}, program), stdin=True, stdout=True)
         try:
             line = b""
             if keeper.stdin is not None and keeper.stdout is not None:
@@ -182,11 +184,7 @@ class ExecTransport:
     def free_bytes(self, path: str) -> int:
         done = self._sh(agent.FREE, path, timeout=PATIENCE)
         _refuse(done, path)
-        # the device and the mount point may hold spaces; the numbers between do not
-        found = re.search(rb"\s\d+\s+\d+\s+(\d+)\s+\S+\s+/[^\n]*\s*\Z", done.stdout)
-        if not found:
-            raise agent.unreadable(done.stdout)
-        return int(found.group(1)) * 1024
+        return agent.read_free(done.stdout)
 
     def same_volume(self, one: str, other: str) -> bool:
         done = self.run(["stat", "-c", "%d", "--", one, other], timeout=PATIENCE)
