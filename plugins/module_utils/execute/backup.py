@@ -20,7 +20,6 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.durations i
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.fingerprint import Json
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Manifest, iso
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.tenant import UNDO_KEY
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.backup_set import Job, make_set, remove_partial
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Context, Result
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.facts import read_facts, refuse_pooler
@@ -72,7 +71,7 @@ def _previous(store: Store, system: str, database: str, part: Part, now: float) 
     for entry in sets.entries(store, system):
         manifest = entry.manifest
         # a set that was kept to go back to shows what somebody wanted to be rid of: it makes no backup needless
-        if entry.state != "complete" or manifest is None or manifest.database != database or manifest.key == UNDO_KEY:
+        if entry.state != "complete" or manifest is None or manifest.database != database or manifest.undo:
             continue
         if (manifest.kind, manifest.schemas, manifest.tenant) == (part.kind, part.schemas, part.tenant):
             found.append(Previous(entry.set_id, now - manifest.snapshot_at, manifest.key))

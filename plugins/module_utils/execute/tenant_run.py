@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain import tenant as decide
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.backup import Part
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import iso
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import UNDO_KEY, iso
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.tenant_refusals import (
     disk_refusal,
 )
@@ -119,7 +119,7 @@ def keep(run: Run, hashes: bool) -> str:
         jobs=run.jobs,
         hashes=hashes,
         codec=open_codec("zstd"),
-        key=decide.UNDO_KEY,
+        key=UNDO_KEY,
         context=run.context,
         facts=run.facts,
         reader=reader,
