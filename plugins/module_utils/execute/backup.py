@@ -20,7 +20,8 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.durations i
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.fingerprint import Json
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Manifest, iso
-from ansible_collections.saasops.runbook.plugins.module_utils.execute.backup_set import Job, make_set, remove_partial
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.backup_set import Job, make_set
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.leftovers import remove_partial, sweep
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Context, Result
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.facts import read_facts, refuse_pooler
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.fingerprint import counters
@@ -173,8 +174,8 @@ def execute(params: dict[str, object], context: Context) -> Result:
             return Result(plan=plan, changed=True, message="Check mode: nothing was dumped.", evidence={"sets": []})
         hold(connect(holder), system, database)
         cleaned = end_leftovers(target, reader, mark_of("backup", system, database), [reader.pid])
-        cleaned += [f"partial set {name} removed" for name in remove_partial(store, system, database)]
-        cleaned += [f"unfinished object {name} removed" for name in store.sweep("", context.now - 86400)]
+        cleaned += [f"partial set {name} removed" for name in remove_partial(store, system, database, context.warn)]
+        cleaned += [f"unfinished object {name} removed" for name in sweep(store, context.now, context.warn)]
         before = counters(reader)
         schemas = sorted({name for part, _found in due for name in part.schemas})
         snapshot = take_snapshot(connect(target, database), reader, schemas)

@@ -19,8 +19,8 @@ from ansible_collections.saasops.runbook.plugins.module_utils.execute import ten
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.backup_set import (
     Job,
     make_set,
-    remove_partial,
 )
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.leftovers import remove_partial
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.tenant_source import (
     Chosen,
 )
@@ -104,7 +104,8 @@ def clean(run: Run, guard: Session, session: Session, own: Sequence[int]) -> lis
     if beside.drop_staging(session, run.name):
         said.append(f"staging schema {run.name} of an interrupted run dropped")
     run.target.transport.remove_tree(run.folder)
-    return said + [f"partial set {name} removed" for name in remove_partial(run.store, run.system, run.database)]
+    gone = remove_partial(run.store, run.system, run.database, run.context.warn)
+    return said + [f"partial set {name} removed" for name in gone]
 
 
 def keep(run: Run, hashes: bool) -> str:
