@@ -89,8 +89,7 @@ options:
 """
 
     # the same suboptions, so that they are told once
-    COPIES = (
-        r"""
+    COPIES = r"""
 options:
   copies:
     description:
@@ -100,6 +99,4 @@ options:
     elements: dict
     required: true
     suboptions:
-"""
-        + DOCUMENTATION.partition("    suboptions:\n")[2].replace("O(store.", "O(copies.")
-    )
+""" + DOCUMENTATION.partition("    suboptions:\n")[2].replace("O(store.", "O(copies.")

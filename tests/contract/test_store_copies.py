@@ -264,9 +264,7 @@ def test_copying_takes_no_more_memory_for_a_larger_object(root: Path, other: Pat
     assert peak < 12 * MIB, f"{peak / MIB:.0f} MiB"
 
 
-def test_a_folder_is_copied_into_a_bucket_and_back(
-    root: Path, other: Path, s3_server: s3.Server
-) -> None:
+def test_a_folder_is_copied_into_a_bucket_and_back(root: Path, other: Path, s3_server: s3.Server) -> None:
     make_set(root, time.time() - HOUR, objects=2, size=9 * MIB)
     bucket: dict[str, object] = {
         "type": "s3",

@@ -135,9 +135,7 @@ def test_the_error_of_the_real_s3_for_a_delete_is_understood(
         assert states(store) == ["complete", "complete"]
 
 
-def test_a_copy_needs_no_right_to_delete(
-    server: Server, guarded_s3: s3.Server, bucket: str, tmp_path: Path
-) -> None:
+def test_a_copy_needs_no_right_to_delete(server: Server, guarded_s3: s3.Server, bucket: str, tmp_path: Path) -> None:
     make_set(tmp_path, time.time() - HOUR)
     writer = options(guarded_s3, bucket)
     params: dict[str, object] = {"system": "demo", "set": ["all"], "store": {"path": str(tmp_path)}, "copies": [writer]}

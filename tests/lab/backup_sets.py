@@ -42,7 +42,8 @@ def make_set(
 ) -> str:
     """Write one complete set below root and return its id.
 
-    started: POSIX seconds; the files' times say when the set was finished, takes seconds later. size: bytes an object; act: its key.
+    started: POSIX seconds; the files' times say when the set was finished, takes seconds later. size: bytes an object;
+    act: the manifest's key.
     """
     store = PosixStore(str(root), create=True)
     set_id = new_set_id(started, os.urandom(4))

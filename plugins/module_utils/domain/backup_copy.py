@@ -27,7 +27,10 @@ def _named(sets: Sequence[BackupSet], set_id: str) -> BackupSet:
                 {"set": set_id, "state": item.state},
             )
     raise OpsError(
-        "set_unknown", f"There is no set {set_id} in the store.", "List the sets with the verb backups.", {"set": set_id}
+        "set_unknown",
+        f"There is no set {set_id} in the store.",
+        "List the sets with the verb backups.",
+        {"set": set_id},
     )
 
 
@@ -73,9 +76,7 @@ class Lack:
     @property
     def nothing(self) -> bool:
         """Whether the second store has all of the set."""
-        return not (
-            self.objects or self.doubtful or self.contents or self.records or self.disproof or self.commit
-        )
+        return not (self.objects or self.doubtful or self.contents or self.records or self.disproof or self.commit)
 
     @property
     def bytes(self) -> int:

@@ -55,6 +55,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.store.pack import 
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.transport.base import FileFact, Transport
 
+
 @dataclass(frozen=True)
 class Job:
     """All that one run of the module works with.
@@ -238,7 +239,7 @@ def make_set(
     sessions: Sequence[Session],
     before: dict[str, Json],
 ) -> Manifest:
-    """One complete set. On any error nothing of it stays in the store, unless the store itself is gone or forbids to delete."""
+    """One complete set. On any error nothing of it stays in the store, unless that is gone or forbids to delete."""
     set_id = new_set_id(job.context.now, os.urandom(4))
     prefix = sets.folder(set_id)
     begun: dict[str, Json] = {"system": job.system, "database": job.database, "started": iso(job.context.now)}
