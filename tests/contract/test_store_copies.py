@@ -129,7 +129,7 @@ def test_a_half_copied_set_is_continued_and_what_lies_there_is_not_trusted(
     monkeypatch.setattr(posix.PosixStore, "put", noted)
     copy(root, other)
     assert sorted(name for name in written if name.endswith(".zst")) == ["0002.zst", "0005.zst", "0006.zst"]
-    assert written[-1] == "manifest.json", "the manifest is the last thing that is written"
+    assert written.index("manifest.json") == len(written) - 1, "the manifest is the last thing that is written"
     assert sealed(other) == sealed(root)
 
 
@@ -223,6 +223,10 @@ def test_a_set_that_a_drill_disproved_is_known_as_such_in_the_copy(root: Path, o
     judged = backup_info.execute(params, context())
     assert judged.evidence["verdict"] == "critical"
     assert not copy(root, other, set=[set_id]).changed
+
+    again: dict[str, sets.Json] = {"level": "restored", "at": "2026-11-22T00:00:00.000000Z"}
+    sets.write_json(PosixStore(str(other)), f"{sets.folder(set_id)}proof-failed.json", again)
+    assert copy(root, other, set=[set_id]).changed, "what counts is what the copy makes of its records"
 
 
 def test_latest_takes_the_newest_good_set_of_each_database_and_tenant(root: Path, other: Path) -> None:

@@ -17,6 +17,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest im
     parse_contents,
     parse_manifest,
 )
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.marks import proof_level
 from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Store
 from ansible_collections.saasops.runbook.plugins.module_utils.store.crew import Crew
 from ansible_collections.saasops.runbook.plugins.module_utils.store.holdings import BEGUN
@@ -25,6 +26,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.store.sets import 
     MANIFEST,
     PIN,
     digest,
+    entry,
     folder,
     load,
     read_all,
@@ -41,6 +43,17 @@ def _lengths(store: Store, prefix: str) -> dict[str, int]:
 
 def _is_record(name: str) -> bool:
     return name == PIN or (name.startswith("proof-") and name.endswith(".json"))
+
+
+def _disproven(copy: Store, set_id: str, system: str) -> bool:
+    """Whether the copy of a set is known to be wrong."""
+    try:
+        there = entry(copy, set_id, system)
+    except OpsError as error:
+        if error.code != "set_unknown":
+            raise
+        return False
+    return there.manifest is not None and proof_level(there.manifest.proof, there.proofs) == "failed"
 
 
 def compare(source: Store, copy: Store, set_id: str, system: str, *, disproven: bool) -> Lack:
@@ -67,7 +80,7 @@ def compare(source: Store, copy: Store, set_id: str, system: str, *, disproven: 
         if _is_record(name)
         and (name not in there or (name == PIN and read_all(copy, prefix + PIN) != read_all(source, prefix + PIN)))
     ]
-    lack = Lack(set_id, records=tuple(records), disproof=disproven and DISPROOF not in there, commit=not committed)
+    lack = Lack(set_id, records=tuple(records), disproof=disproven and not _disproven(copy, set_id, system), commit=not committed)
     sealed = {name for name in here if name.startswith("objects/")} | {CONTENTS}
     if committed and all(there.get(name) == here[name] for name in sealed if name in here):
         return lack

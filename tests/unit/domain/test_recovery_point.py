@@ -111,4 +111,4 @@ def test_what_a_restore_kept_to_go_back_to_is_no_recovery_point() -> None:
     assert [(point.set_id, point.verdict) for point in points] == [("old", "critical")]
     alone = recovery_points([kept], Policy(), NOW, DAY, "demo", "app")
     assert [(point.set_id, point.verdict) for point in alone] == [(None, "critical")]
-    assert schedule_problem([kept], 23 * 3600, DAY) == "", "its length says nothing of a backup's"
+    assert schedule_problem([kept], 23.5 * HOUR, DAY) == "", "its length says nothing of a backup's"
