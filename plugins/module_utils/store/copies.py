@@ -80,7 +80,12 @@ def compare(source: Store, copy: Store, set_id: str, system: str, *, disproven: 
         if _is_record(name)
         and (name not in there or (name == PIN and read_all(copy, prefix + PIN) != read_all(source, prefix + PIN)))
     ]
-    lack = Lack(set_id, records=tuple(records), disproof=disproven and not _disproven(copy, set_id, system), commit=not committed)
+    lack = Lack(
+        set_id,
+        records=tuple(records),
+        disproof=disproven and not _disproven(copy, set_id, system),
+        commit=not committed,
+    )
     sealed = {name for name in here if name.startswith("objects/")} | {CONTENTS}
     if committed and all(there.get(name) == here[name] for name in sealed if name in here):
         return lack
