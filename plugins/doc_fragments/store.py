@@ -5,7 +5,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """The option store, see STORE_SPEC in module_utils/store/open.py."""
+    """The options store and copies, see STORE_SPEC and COPIES_SPEC in module_utils/store/open.py."""
 
     DOCUMENTATION = r"""
 options:
@@ -118,3 +118,16 @@ options:
         type: int
         default: 5
 """
+
+    # the same suboptions, so that they are told once
+    COPIES = r"""
+options:
+  copies:
+    description:
+      - Stores that get a copy of the sets, each with credentials of its own. Their suboptions are those of O(store).
+      - The bytes flow from O(store) through the host that the module runs on.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+""" + DOCUMENTATION.partition("    suboptions:\n")[2].replace("O(store.", "O(copies.")

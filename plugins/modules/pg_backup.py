@@ -13,6 +13,8 @@ description:
     fingerprint of every table, all seen under one snapshot that was taken after every table was locked.
   - A set counts only once its manifest is written, which happens last, after every object was read back from
     the store and compared by length and SHA-256 with what the producing side wrote.
+  - Needs no right to delete in the store. What it would remove and may not (of interrupted runs, of a backup that
+    failed) is named in a warning and is left to M(saasops.runbook.pg_backup_prune).
   - Subscriptions and the passwords of roles are left out; both are named in the manifest.
 author:
   - saasops.runbook contributors (@saasops)
@@ -83,6 +85,7 @@ options:
     description: Internal; a file that receives one line every few seconds.
     type: path
 seealso:
+  - module: saasops.runbook.pg_backup_copy
   - module: saasops.runbook.pg_backup_info
   - module: saasops.runbook.pg_restore
   - module: saasops.runbook.pg_verify

@@ -13,6 +13,7 @@ description:
     system are listed as such.
   - Judges the newest proven recovery point of each database. The set it rests on is held against the store's
     listing, so that a set that lost an object is not counted.
+  - What a restore of a tenant kept to go back to is listed with the kind V(undo) and is never a recovery point.
   - Only reads. It needs no database.
 author:
   - saasops.runbook contributors (@saasops)
@@ -80,7 +81,9 @@ sets:
       description: V(complete), V(partial), V(damaged) or V(foreign).
       type: str
     kind:
-      description: V(database), V(schemas) or V(tenant); null when the manifest cannot be trusted.
+      description:
+        - V(database), V(schemas) or V(tenant); null when the manifest cannot be trusted.
+        - V(undo) for what a restore of a tenant kept to go back to; it is never a recovery point.
       type: str
     database:
       description: Name of the database, or null.
@@ -176,6 +179,13 @@ schedule_problem:
   type: str
 store:
   description: Address of the store, without credentials.
+  returned: success
+  type: str
+metrics:
+  description:
+    - The recovery points in Prometheus' text format, for the textfile collector of node_exporter.
+    - Times are POSIX seconds, ages are seconds at the time of the run. Of a database without any proven set there
+      is C(saasops_recovery_point_proven) with the value 0 alone.
   returned: success
   type: str
 lines:

@@ -55,6 +55,12 @@ def sections(document: str) -> dict[str, list[Block]]:
     return found
 
 
+def policies() -> dict[str, str]:
+    """The IAM policies (JSON) of docs/copies.md by the name of who gets each: writer, pruner."""
+    blocks = sections("docs/copies.md")["The right to delete is not the right to write"]
+    return {block.about[: -len(".json")]: block.text for block in blocks if block.about.endswith(".json")}
+
+
 @dataclass
 class Reader:
     """Somebody with a home and a working folder who follows a guide.

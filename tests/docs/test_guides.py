@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ansible_collections.saasops.runbook.tests.docs.guide import ROOT, Reader, sections
-from ansible_collections.saasops.runbook.tests.lab import postgres
+from ansible_collections.saasops.runbook.tests.docs.guide import ROOT, Reader, policies, sections
+from ansible_collections.saasops.runbook.tests.lab import postgres, s3
+from ansible_collections.saasops.runbook.tests.lab.watcher import Watcher
 
 if TYPE_CHECKING:
     from ansible_collections.saasops.runbook.tests.docs.conftest import Shop
@@ -102,6 +103,43 @@ def test_the_commands_of_discover_do_what_the_guide_says(reader: MakeReader, sho
     assert shop.password not in "\n".join(somebody.outputs)
     if section == "A server":
         assert '"saasops_database": "shop"' in somebody.outputs[-1]
+
+
+def test_copies_can_be_followed_from_its_first_to_its_last_command(
+    reader: MakeReader, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with s3.running(policies()) as bucket, Watcher() as watcher:
+        bucket.create_bucket("backups")
+        bucket.create_bucket("offsite")
+        keys = {**bucket.keys, "offsite": (bucket.access_key, bucket.secret_key)}
+        for name, (access, secret) in keys.items():
+            monkeypatch.setenv(f"{name.upper()}_KEY", access)
+            monkeypatch.setenv(f"{name.upper()}_SECRET", secret)
+        metrics = tmp_path / "metrics"
+        metrics.mkdir()
+        somebody = reader()
+        somebody.values = {
+            **somebody.values,
+            "https://s3.example.com": bucket.endpoint,
+            "https://s3.example.net": bucket.endpoint,
+            "https://hc.example.com/ping/b1f7": watcher.url,
+            "/var/lib/node_exporter": str(metrics),
+        }
+        somebody.follow([block for block in sections("docs/passwords.md")[".pgpass"] if block.about == "~/.pgpass"])
+        for blocks in sections("docs/copies.md").values():
+            somebody.follow(blocks)
+        made = {
+            name: {item["Key"].split("/")[2] for item in found.get("Contents", []) if "/backups/" in item["Key"]}
+            for name in ("backups", "offsite")
+            for found in [bucket.client().list_objects_v2(Bucket=name)]
+        }
+        said = "\n".join(somebody.outputs)
+    assert len(made["backups"]) == 2, "the first one, and the one that the watcher was told of"
+    assert made["offsite"] == made["backups"]
+    assert len(watcher.heard) == 1
+    assert not [secret for _access, secret in keys.values() if secret in said]
+    assert watcher.secret not in said
+    assert shop.server.psql("SELECT count(*) FROM orders", "shop") == "500"
 
 
 @pytest.mark.parametrize("guide", GUIDES)

@@ -23,6 +23,7 @@ MODULES = Path(__file__).resolve().parents[2] / "plugins" / "modules"
 # one after the other on one server: a backup comes before a restore, a restore before a switch
 ORDER = (
     "pg_backup",
+    "pg_backup_copy",
     "pg_backup_info",
     "pg_backup_pin",
     "pg_backup_prune",
@@ -65,6 +66,8 @@ def fitted(task: dict[str, object], server: Server, store: Path, set_id: str) ->
                 options["connection"] = connection(server)
             if "store" in options:
                 options["store"] = {"path": str(store)}
+            if "copies" in options:
+                options["copies"] = [{"path": str(store.parent / "copy"), "create": True}]
             if options.get("set") == SAMPLE_SET:
                 options["set"] = set_id
     return task

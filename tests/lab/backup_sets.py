@@ -38,10 +38,12 @@ def make_set(
     objects: int = 2,
     size: int = 1000,
     takes: float = 60.0,
+    act: str = "",
 ) -> str:
     """Write one complete set below root and return its id.
 
-    started: POSIX seconds; the files' times say when the set was finished, takes seconds later. size: bytes an object.
+    started: POSIX seconds; the files' times say when the set was finished, takes seconds later. size: bytes an object;
+    act: the manifest's key.
     """
     store = PosixStore(str(root), create=True)
     set_id = new_set_id(started, os.urandom(4))
@@ -76,6 +78,7 @@ def make_set(
         contents_sha256=hashlib.sha256(contents).hexdigest(),
         globals={},
         proof=level,
+        key=act,
     )
     store.put(sets.folder(set_id) + sets.MANIFEST, [render_manifest(manifest)])
     set_age(root, set_id, started + takes)

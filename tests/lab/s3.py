@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,9 +30,14 @@ REGION = "us-east-1"
 
 
 class Server:
-    """One S3 server with an administrator's key pair and a second one that may only read and list."""
+    """One S3 server with an administrator's key pair and a second one that may only read and list.
 
-    def __init__(self) -> None:
+    policies: IAM policies (JSON) by the name of an identity that each is given to; keys holds their key pairs.
+    """
+
+    def __init__(self, policies: Mapping[str, str] | None = None) -> None:
+        self.policies = dict(policies or {})
+        self.keys = {name: (f"LAB{secrets.token_hex(8)}", secrets.token_urlsafe(24)) for name in self.policies}
         self.folder = scratch.claim("s3")
         self.log = self.folder / "log"
         self.ports = dict(zip(PORTS, free_ports(len(PORTS))))
@@ -156,13 +161,16 @@ class Server:
         def identity(name: str, access: str, secret: str, actions: list[str]) -> dict[str, object]:
             return {"name": name, "credentials": [{"accessKey": access, "secretKey": secret}], "actions": actions}
 
-        identities = [
+        identities: list[dict[str, object]] = [
             identity("admin", self.access_key, self.secret_key, ["Admin", "Read", "Write", "List", "Tagging"]),
             identity("reader", self.reader_access_key, self.reader_secret_key, ["Read", "List"]),
         ]
+        for name, (access, secret) in self.keys.items():
+            identities.append({**identity(name, access, secret, []), "policyNames": [name]})
+        policies = [{"name": name, "content": text} for name, text in self.policies.items()]
         path = self.folder / "s3.json"
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
-            json.dump({"identities": identities}, out)
+            json.dump({"identities": identities, "policies": policies}, out)
 
     def _ready(self) -> bool:
         """Whether an object can be written and read back: the port alone is open long before."""
@@ -180,9 +188,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def running() -> Iterator[Server]:
-    """A started S3 server, removed at the end."""
-    server = Server()
+def running(policies: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """A started S3 server, removed at the end; policies as Server takes them."""
+    server = Server(policies)
     try:
         server.start()
         yield server

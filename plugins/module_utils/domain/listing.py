@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.durations import human_duration, human_size, utc
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.report import table
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.retention import (
+    UNDO,
     BackupSet,
     Decision,
     in_future,
@@ -37,12 +38,12 @@ def _age(facts: BackupSet, now: float) -> str:
 
 
 def subject(facts: BackupSet) -> str:
-    """What a set is a backup of: "app", "app: tenant org_a", "app: schemas a, b"."""
+    """What a set is a backup of: "app", "app: tenant org_a", "app: schemas a, b", "app: undo of tenant org_a"."""
     group = facts.group
     if group is None:
         return "?"
     if group.tenant is not None:
-        return f"{group.database}: tenant {group.tenant}"
+        return f"{group.database}: {'undo of ' if group.kind == UNDO else ''}tenant {group.tenant}"
     return f"{group.database}: schemas {', '.join(group.schemas)}" if group.schemas else group.database
 
 

@@ -20,6 +20,8 @@ from typing import Union
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 
 FORMAT = 1
+# the key of a set that the restore of a tenant made to go back to: the rows that somebody wanted to be rid of
+UNDO_KEY = "undo of a tenant's restore"
 KINDS = ("database", "schemas", "tenant")
 SET_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}\Z")
 Json = Union[None, bool, int, float, str, "list[Json]", "dict[str, Json]"]
@@ -82,6 +84,11 @@ class Manifest:
     proof: Mapping[str, Json]
     secrets: tuple[str, ...] = ()
     key: str = ""
+
+    @property
+    def undo(self) -> bool:
+        """Whether the set was made to go back to what a tenant's restore replaced, and is no backup of its own."""
+        return self.key == UNDO_KEY
 
     @property
     def version(self) -> int:

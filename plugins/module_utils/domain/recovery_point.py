@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.durations import ago, human_duration, utc
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.retention import (
+    UNDO,
     BackupSet,
     Group,
     Policy,
@@ -79,12 +80,13 @@ def recovery_points(
 ) -> list[RecoveryPoint]:
     """One verdict per database, and per tenant or list of schemas that has sets of its own.
 
-    A set of the whole database covers its tenants and schemas. A database that is asked for and has no set is
+    A set of the whole database covers its tenants and schemas; what a tenant's restore kept to go back to is no
+    recovery point. A database that is asked for and has no set is
     critical, and so is a store without any: no backup at all is what nobody is told of otherwise.
     """
     groups: dict[Group, list[BackupSet]] = {}
     for item in sets:
-        if item.state == "complete" and item.group is not None:
+        if item.state == "complete" and item.group is not None and item.group.kind != UNDO:
             groups.setdefault(item.group, []).append(item)
     points = []
     whole = {group.database: members for group, members in groups.items() if group.kind == "database"}
@@ -105,7 +107,8 @@ def schedule_problem(sets: Sequence[BackupSet], interval: float | None, rpo: flo
     """
     if interval is None or rpo is None:
         return ""
-    newest = max((i for i in sets if i.state == "complete"), key=lambda item: item.snapshot_at, default=None)
+    complete = (i for i in sets if i.state == "complete" and (i.group is None or i.group.kind != UNDO))
+    newest = max(complete, key=lambda item: item.snapshot_at, default=None)
     takes = max(0.0, newest.finished - newest.snapshot_at) if newest is not None else 0.0
     if interval + takes <= rpo:
         return ""

@@ -26,11 +26,16 @@ KEEP = "keep"
 DELETE = "delete"
 CLOCK_TOLERANCE = 300.0
 PROOFS = ("stored", "restored")
+UNDO = "undo"
 
 
 @dataclass(frozen=True)
 class Group:
-    """What a set is a backup of. Sets replace each other only within one group."""
+    """What a set is a backup of. Sets replace each other only within one group.
+
+    kind: database, schemas or tenant; UNDO for what a tenant's restore kept to go back to, which shows rows that
+    somebody wanted to be rid of and so stands for no backup.
+    """
 
     system: str
     database: str

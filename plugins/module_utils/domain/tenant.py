@@ -18,8 +18,6 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.refusals im
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.shape import Foreign, Shape, Surroundings, Table
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.tenant_refusals import listed, structure_refusal
 
-# the idempotency key of a set that was made to go back to: never chosen unless it is named
-UNDO_KEY = "undo of a tenant's restore"
 VERB = "ansible-playbook saasops.runbook.restore_tenant"
 
 

@@ -21,8 +21,8 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors impo
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.fingerprint import Json
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Manifest, iso
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.rights import NO_BACKUP_LACKS
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.tenant import UNDO_KEY
-from ansible_collections.saasops.runbook.plugins.module_utils.execute.backup_set import Job, make_set, remove_partial
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.backup_set import Job, make_set
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.leftovers import remove_partial, sweep
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Context, Result
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.facts import read_facts, refuse_pooler
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.fingerprint import counters
@@ -74,7 +74,7 @@ def _previous(store: Store, system: str, database: str, part: Part, now: float) 
     for entry in sets.entries(store, system):
         manifest = entry.manifest
         # a set that was kept to go back to shows what somebody wanted to be rid of: it makes no backup needless
-        if entry.state != "complete" or manifest is None or manifest.database != database or manifest.key == UNDO_KEY:
+        if entry.state != "complete" or manifest is None or manifest.database != database or manifest.undo:
             continue
         if (manifest.kind, manifest.schemas, manifest.tenant) == (part.kind, part.schemas, part.tenant):
             found.append(Previous(entry.set_id, now - manifest.snapshot_at, manifest.key))
@@ -184,8 +184,11 @@ def execute(params: dict[str, object], context: Context) -> Result:
             return Result(plan=plan, changed=True, message="Check mode: nothing was dumped.", evidence={"sets": []})
         hold(connect(holder), system, database)
         cleaned = end_leftovers(target, reader, target.connection.application_name, [reader.pid])
-        cleaned += [f"partial set {name} removed" for name in remove_partial(store, system, database, facts.server)]
-        cleaned += [f"unfinished object {name} removed" for name in store.sweep("", context.now - 86400)]
+        cleaned += [
+            f"partial set {name} removed"
+            for name in remove_partial(store, system, database, facts.server, context.warn)
+        ]
+        cleaned += [f"unfinished object {name} removed" for name in sweep(store, context.now, context.warn)]
         before = counters(reader)
         schemas = sorted({name for part, _found in due for name in part.schemas})
         snapshot = take_snapshot(connect(target, database), reader, schemas)

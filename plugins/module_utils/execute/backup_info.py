@@ -11,6 +11,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.durations i
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.expiry import expiries
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.listing import Line, backup_lines, standing
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import iso
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.metrics import render_metrics
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.policy import read_policy
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.recovery_point import (
     RecoveryPoint,
@@ -162,6 +163,7 @@ def execute(params: dict[str, object], context: Context) -> Result:
             "verdict": verdict,
             "schedule_problem": impossible or None,
             "store": store.url,
+            "metrics": render_metrics(system, store.url, points, rpo, now),
             "lines": told,
         },
     )

@@ -31,6 +31,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest im
     render_contents,
     render_manifest,
 )
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.leftovers import discard_set
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Context
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres import dump
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.facts import DatabaseFacts
@@ -43,6 +44,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.tables im
 from ansible_collections.saasops.runbook.plugins.module_utils.store import sets
 from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Store
 from ansible_collections.saasops.runbook.plugins.module_utils.store.codec import Codec
+from ansible_collections.saasops.runbook.plugins.module_utils.store.holdings import BEGUN
 from ansible_collections.saasops.runbook.plugins.module_utils.store.pack import (
     Source,
     plan_packs,
@@ -51,9 +53,6 @@ from ansible_collections.saasops.runbook.plugins.module_utils.store.pack import 
     write_stream,
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.transport.base import FileFact, Transport
-
-# written first: it tells the next run of the same database whose half-made set this is
-BEGUN = "begun.json"
 
 
 @dataclass(frozen=True)
@@ -239,9 +238,10 @@ def make_set(
     sessions: Sequence[Session],
     before: dict[str, Json],
 ) -> Manifest:
-    """One complete set. On any error nothing of it stays in the store, unless the store itself is gone."""
+    """One complete set. On any error nothing of it stays in the store, unless that is gone or forbids to delete."""
     set_id = new_set_id(job.context.now, os.urandom(4))
     prefix = sets.folder(set_id)
+    # written first: it tells the next run of the same database whose half-made set this is
     begun: dict[str, Json] = {
         "system": job.system,
         "database": job.database,
@@ -300,27 +300,6 @@ def make_set(
         )
         job.store.put(prefix + sets.MANIFEST, [render_manifest(manifest)], if_absent=True)
     except BaseException:
-        with contextlib.suppress(OpsError):
-            keys = [info.key for info in job.store.list(prefix)]
-            job.store.delete([key for key in keys if not key.endswith(BEGUN)])
-            job.store.delete([prefix + BEGUN])
+        discard_set(job.store, prefix, job.context.warn)
         raise
     return manifest
-
-
-def remove_partial(store: Store, system: str, database: str, server: str) -> list[str]:
-    """Delete what an interrupted run of this database left; the lock held on its server says that none is running."""
-    gone = []
-    for entry in sets.entries(store, system):
-        begun = sets.folder(entry.set_id) + BEGUN
-        if entry.state != "partial" or begun not in entry.keys:
-            continue
-        with contextlib.suppress(OpsError):
-            record = sets.read_json(store, begun)
-            # another server's run of the same names, into the same store, is not held off by our lock
-            if (record.get("system"), record.get("database"), record.get("server")) == (system, database, server):
-                # begun.json last, so that an interruption here is found again
-                store.delete([key for key in entry.keys if key != begun])
-                store.delete([begun])
-                gone.append(entry.set_id)
-    return gone

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain import tenant as decide
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.backup import Part
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import iso
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import UNDO_KEY, iso
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.tenant_refusals import (
     disk_refusal,
 )
@@ -19,8 +19,8 @@ from ansible_collections.saasops.runbook.plugins.module_utils.execute import ten
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.backup_set import (
     Job,
     make_set,
-    remove_partial,
 )
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.leftovers import remove_partial
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.tenant_source import (
     Chosen,
 )
@@ -104,9 +104,8 @@ def clean(run: Run, guard: Session, session: Session, own: Sequence[int]) -> lis
     if beside.drop_staging(session, run.name):
         said.append(f"staging schema {run.name} of an interrupted run dropped")
     run.target.transport.remove_tree(run.folder)
-    return said + [
-        f"partial set {name} removed" for name in remove_partial(run.store, run.system, run.database, run.facts.server)
-    ]
+    gone = remove_partial(run.store, run.system, run.database, run.facts.server, run.context.warn)
+    return said + [f"partial set {name} removed" for name in gone]
 
 
 def keep(run: Run, hashes: bool) -> str:
@@ -121,7 +120,7 @@ def keep(run: Run, hashes: bool) -> str:
         jobs=run.jobs,
         hashes=hashes,
         codec=open_codec("zstd"),
-        key=decide.UNDO_KEY,
+        key=UNDO_KEY,
         context=run.context,
         facts=run.facts,
         reader=reader,

@@ -13,7 +13,6 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.dump_proof 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.fingerprint import compare, narrowed
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Contents, Json, Manifest, Member
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.tenant import UNDO_KEY
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.fingerprint import take_fingerprint
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.restore import write_member
@@ -71,7 +70,7 @@ def choose(store: Store, system: str, database: str, tenant: str, wanted: str) -
     complete = 0
     for entry in reversed(sets.entries(store, system)):
         found = entry.manifest
-        if entry.state != "complete" or found is None or found.database != database or found.key == UNDO_KEY:
+        if entry.state != "complete" or found is None or found.database != database or found.undo:
             continue
         complete += 1
         if found.kind != "database" and tenant not in found.schemas:

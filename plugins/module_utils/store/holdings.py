@@ -16,7 +16,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.marks impor
     proof_level,
     read_pin,
 )
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.retention import BackupSet, Group
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.retention import UNDO, BackupSet, Group
 from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Store
 from ansible_collections.saasops.runbook.plugins.module_utils.store.sets import (
     MANIFEST,
@@ -60,9 +60,10 @@ class _Records:
 
 
 def group_of(manifest: Manifest) -> Group:
-    """A whole database is one group whatever schemas it had that day."""
+    """A whole database is one group whatever schemas it had that day; a set to go back to stands for no backup."""
     schemas = () if manifest.kind == "database" else tuple(sorted(manifest.schemas))
-    return Group(manifest.system, manifest.database, manifest.kind, schemas, manifest.tenant)
+    kind = UNDO if manifest.undo else manifest.kind
+    return Group(manifest.system, manifest.database, kind, schemas, manifest.tenant)
 
 
 def _start_in_id(set_id: str) -> float:

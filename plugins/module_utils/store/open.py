@@ -48,6 +48,11 @@ STORE_SPEC: dict[str, dict[str, object]] = {
     },
 }
 
+# The same for stores that get a copy of every set, each with credentials of its own.
+COPIES_SPEC: dict[str, dict[str, object]] = {
+    "copies": {**STORE_SPEC["store"], "type": "list", "elements": "dict"},
+}
+
 
 def _posix(params: Mapping[str, object]) -> Store:
     path = str(params.get("path") or "")

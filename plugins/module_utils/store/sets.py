@@ -190,7 +190,7 @@ def newest(store: Store, system: str, database: str, tenant: str | None = None) 
     """The id of the newest complete set of a database (kind database, or of one tenant). Raises no_backup."""
     for entry in reversed(entries(store, system)):
         manifest = entry.manifest
-        if entry.state != "complete" or manifest is None or manifest.database != database:
+        if entry.state != "complete" or manifest is None or manifest.database != database or manifest.undo:
             continue
         if (manifest.kind == "database") if tenant is None else (manifest.tenant == tenant):
             return entry.set_id

@@ -9,7 +9,12 @@ import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.saasops.runbook.plugins.doc_fragments.store import ModuleDocFragment
-from ansible_collections.saasops.runbook.plugins.module_utils.store.open import STORE_SPEC, STORES, open_store
+from ansible_collections.saasops.runbook.plugins.module_utils.store.open import (
+    COPIES_SPEC,
+    STORE_SPEC,
+    STORES,
+    open_store,
+)
 from ansible_collections.saasops.runbook.plugins.module_utils.store.posix import PosixStore
 from ansible_collections.saasops.runbook.plugins.module_utils.store.s3 import S3Store
 
@@ -51,9 +56,15 @@ def test_an_incomplete_store_is_refused_by_its_options(store: dict[str, object])
     assert validated(store)[1]
 
 
-def test_the_documentation_has_the_options_of_the_specification() -> None:
-    documented = yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"]["store"]["suboptions"]
-    specified = STORE_SPEC["store"]["options"]
+@pytest.mark.parametrize(
+    ("option", "text", "spec"),
+    [("store", ModuleDocFragment.DOCUMENTATION, STORE_SPEC), ("copies", ModuleDocFragment.COPIES, COPIES_SPEC)],
+)
+def test_the_documentation_has_the_options_of_the_specification(
+    option: str, text: str, spec: dict[str, dict[str, object]]
+) -> None:
+    documented = yaml.safe_load(text)["options"][option]["suboptions"]
+    specified = spec[option]["options"]
     assert isinstance(specified, dict)
     assert set(documented) == set(specified)
     for name, option in specified.items():

@@ -102,3 +102,13 @@ def test_a_schedule_that_cannot_meet_the_rpo_is_said(interval: float | None, rpo
     assert (problem == "") is possible
     if not possible:
         assert "cannot meet an RPO" in problem
+
+
+def test_what_a_restore_kept_to_go_back_to_is_no_recovery_point() -> None:
+    undo = Group("demo", "app", "undo", ("org_a",), "org_a")
+    kept = a_set("kept", HOUR, undo)
+    points = recovery_points([a_set("old", 3 * DAY, TENANT), kept], Policy(), NOW, DAY, "demo", "app")
+    assert [(point.set_id, point.verdict) for point in points] == [("old", "critical")]
+    alone = recovery_points([kept], Policy(), NOW, DAY, "demo", "app")
+    assert [(point.set_id, point.verdict) for point in alone] == [(None, "critical")]
+    assert schedule_problem([kept], 23.5 * HOUR, DAY) == "", "its length says nothing of a backup's"
