@@ -181,5 +181,7 @@ def line(view: View, now: float) -> str:
         return f"{view.name}: EXPIRED {ago(-view.remaining(now))}, the next run takes it; held by {who}"
     if view.end is not None and state == "unlocked":
         when = f" {ago(now - view.end.at)}" if view.end.at else ""
-        return f"{view.name}: free, unlocked by {view.end.by or 'somebody'}{when} ({view.end.reason}); was held by {who}"
+        return (
+            f"{view.name}: free, unlocked by {view.end.by or 'somebody'}{when} ({view.end.reason}); was held by {who}"
+        )
     return f"{view.name}: free, given back by {lease.holder.operator} ({lease.verb}, run {lease.run})"
