@@ -171,7 +171,7 @@ def test_another_run_is_told_who_holds_it_since_when_until_when_and_both_ways_on
     assert error.code == "lease_held"
     for part in ("anna on ctl-1", "restore", "run r1", "since 12 min", "a reason"):
         assert part in error.cause
-    for part in ("Wait", "in 31 min", "unlock -e lease='database:app' -e reason="):
+    for part in ("Wait", "in 31 min", "unlock -e lease='database:app' -e \"reason="):
         assert part in error.remedy
     assert error.details["holder"] == dict(vars(ask("r1").holder))
 

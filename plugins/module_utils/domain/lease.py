@@ -234,7 +234,7 @@ def unreadable(name: str, why: str) -> OpsError:
     return OpsError(
         "lease_unreadable",
         f"The newest record of the lease {name} cannot be read: {why}",
-        f"Make sure that no run works there, then end it: unlock -e lease='{name}' -e reason='<why>'.",
+        f"Make sure that no run works there, then end it: unlock -e lease='{name}' -e \"reason='<why>'\".",
         {"lease": name},
     )
 

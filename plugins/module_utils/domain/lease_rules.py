@@ -138,7 +138,7 @@ def held(view: View, lease: Lease, now: float, remaining: float) -> OpsError:
         "lease_held",
         f"The lease {view.name} is held by {held_by(lease, now)}.",
         f"Wait: it ends with that run, or by itself in {human_duration(max(0.0, remaining))} when the run no longer "
-        f"renews it. Or, if you know that the run is gone: unlock -e lease='{view.name}' -e reason='<why>'.",
+        f"renews it. Or, if you know that the run is gone: unlock -e lease='{view.name}' -e \"reason='<why>'\".",
         details,
     )
 

@@ -55,7 +55,9 @@ def execute(params: dict[str, object], context: Context) -> Result:
     reason, run = str(params["reason"]).strip(), str(params.get("run") or "")
     if not reason:
         raise OpsError(
-            "reason_missing", "A lease is not ended without a reason.", "Say why: -e reason='<why the run is gone>'."
+            "reason_missing",
+            "A lease is not ended without a reason.",
+            "Say why: -e \"reason='<why the run is gone>'\".",
         )
     store = open_store(cast("dict[str, object]", params["store"]))
     store.check(write=not context.check_mode)
