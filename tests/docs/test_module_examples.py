@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +14,11 @@ import pytest
 import yaml
 
 from ansible_collections.saasops.runbook.plugins.module_utils.store import sets
+from ansible_collections.saasops.runbook.plugins.module_utils.store.leases import Leases
 from ansible_collections.saasops.runbook.plugins.module_utils.store.posix import PosixStore
 from ansible_collections.saasops.runbook.tests.lab import demo
 from ansible_collections.saasops.runbook.tests.lab.acts import connection
+from ansible_collections.saasops.runbook.tests.lab.leases import ask
 from ansible_collections.saasops.runbook.tests.lab.playbooks import inventory, start_file
 from ansible_collections.saasops.runbook.tests.lab.postgres import Server
 
@@ -32,6 +35,8 @@ ORDER = (
     "pg_swap",
     "pg_verify",
     "pg_restore_tenant",
+    "guard_status",
+    "guard_unlock",
 )
 SAMPLE_SET = "20261122T201747Z-1a2b3c4d"
 pytestmark = pytest.mark.parametrize("server", [18], indirect=True)
@@ -90,6 +95,8 @@ def test_the_examples_run(server: Server, podcastflow: str, tmp_path: Path) -> N
             drill: dict[str, object] = {"name": "Restore for the drill", "saasops.runbook.pg_restore": restore}
             restore.update({"connection": {}, "store": {}})  # type: ignore[dict-item]
             tasks.insert(0, fitted(drill, server, store, set_id))
+        if module == "guard_unlock":
+            Leases(PosixStore(str(store))).acquire(ask("r1"), time.time())
         book = tmp_path / f"{module}.yml"
         play = {"name": module, "hosts": "all", "gather_facts": False, "tasks": tasks}
         book.write_text(yaml.safe_dump([play], sort_keys=False), encoding="utf-8")
