@@ -64,7 +64,7 @@ def _of(result: Any, name: str) -> Any:
     return getattr(result, name) if hasattr(type(result), name) else getattr(result, f"_{name}")
 
 
-class CallbackModule(CallbackBase):
+class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core is not typed
     """Looks at the results of all tasks."""
 
     CALLBACK_VERSION = 2.0
@@ -144,7 +144,7 @@ class CallbackModule(CallbackBase):
         now = time.time()
         seen = Task(
             action=action,
-            # the name as it was written: what its expressions stand for is nobody's business here
+            # as the screen shows it: core 2.16 gives it as written, the newest with its expressions filled in
             name=str(task.name or ""),
             host=host,
             delegated_to=str(task.delegate_to or ""),

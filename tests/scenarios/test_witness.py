@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -113,7 +112,7 @@ def test_other_changes_are_witnessed_and_what_is_left_waits_in_the_spool(tmp_pat
             },
             {"name": "Look only", "ansible.builtin.stat": {"path": "/"}},
             {
-                "name": "Touch {{ item }}",
+                "name": "Touch three files",
                 "ansible.builtin.file": {"path": f"{tmp_path}/{{{{ item }}}}", "state": "touch", "mode": "0600"},
                 "loop": ["x", "y", "z"],
             },
@@ -129,7 +128,7 @@ def test_other_changes_are_witnessed_and_what_is_left_waits_in_the_spool(tmp_pat
     tasks = seen.tasks(1)
     assert [(t["action"], t.get("task"), t["changed"], t["failed"]) for t in tasks] == [
         ("ansible.builtin.copy", "Write a file", True, False),
-        ("ansible.builtin.file", "Touch {{ item }}", True, False),
+        ("ansible.builtin.file", "Touch three files", True, False),
         ("ansible.builtin.fail", "Fail", False, True),
     ]
     assert tasks[0]["diff"][0]["lines"] == ["+one"]  # type: ignore[index]

@@ -161,11 +161,8 @@ def _held_against(walk: _Walk, kept: Sequence[Entry], anchors: Sequence[Anchor],
     beyond = [anchor for anchor in anchors if anchor.number > last and anchor.number >= first]
     if beyond:
         furthest = max(beyond, key=lambda anchor: anchor.number)
-        walk.say(
-            last + 1,
-            "truncated",
-            f"{_missing(last + 1, furthest.number)[:-1]} from the end: {furthest.where} names number {furthest.number}.",
-        )
+        gone = _missing(last + 1, furthest.number)[:-1]
+        walk.say(last + 1, "truncated", f"{gone} from the end: {furthest.where} names number {furthest.number}.")
     for anchor in anchors:
         entry = by_number.get(anchor.number)
         if entry is not None and digest(entry.text) != anchor.sha256:

@@ -19,33 +19,14 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.redact impo
 SECRET = "hunter2hunter2"
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "password",
-        "db_password",
-        "PGPASSWORD",
-        "login_passwd",
-        "apiKey",
-        "api_key",
-        "secret",
-        "client-secret",
-        "authToken",
-    ]
-    + [
-        "access_key",
-        "SECRET_KEY",
-        "ssh_key",
-        "token",
-        "tokens",
-        "credentials",
-        "Authorization",
-        "dsn",
-        "pass",
-        "APIKEY",
-    ]
-    + ["connection_string", "cookie", "my_private_key", "unseal_passphrase", "DATABASE_PASSWORD"],
-)
+NAMES = """
+password db_password PGPASSWORD login_passwd DATABASE_PASSWORD pass unseal_passphrase apiKey api_key APIKEY access_key
+SECRET_KEY ssh_key my_private_key secret client-secret authToken token tokens credentials Authorization cookie dsn
+connection_string
+"""
+
+
+@pytest.mark.parametrize("name", NAMES.split())
 def test_names_of_secrets(name: str) -> None:
     assert looks_secret(name)
 
