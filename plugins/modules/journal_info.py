@@ -20,75 +20,12 @@ author:
 extends_documentation_fragment:
   - saasops.runbook.attributes.info
   - saasops.runbook.store
+  - saasops.runbook.store.anchor
 options:
   system:
     description: Name of the system; its anchors are looked up by it.
     type: str
     required: true
-  anchor:
-    description:
-      - The second place where the journal's head is kept after each run, with the suboptions of O(store); a folder
-        needs only its path.
-      - It is refused when it is O(store) itself.
-    type: dict
-    suboptions:
-      type:
-        description: V(posix) for a folder, V(s3) for a bucket.
-        type: str
-        choices:
-          - posix
-          - s3
-        default: posix
-      path:
-        description: The folder, from the root on. Required for O(anchor.type=posix).
-        type: path
-      create:
-        description: Create the folder O(anchor.path) when it is not there.
-        type: bool
-        default: false
-      bucket:
-        description: The bucket. Required for O(anchor.type=s3).
-        type: str
-      prefix:
-        description: The beginning of all keys in the bucket.
-        type: str
-        default: ''
-      endpoint_url:
-        description: Address of an S3 server other than AWS.
-        type: str
-      region:
-        description: Region of the bucket.
-        type: str
-      access_key:
-        description: Access key.
-        type: str
-      secret_key:
-        description: Secret key of O(anchor.access_key).
-        type: str
-      session_token:
-        description: Session token of temporary credentials.
-        type: str
-      profile:
-        description: Profile of C(~/.aws) of the user that runs the module.
-        type: str
-      ca_bundle:
-        description: File of the CA that signed the certificate of O(anchor.endpoint_url).
-        type: path
-      path_style:
-        description: Put the bucket's name into the path instead of the host's name.
-        type: bool
-      connect_timeout:
-        description: Seconds to wait for a connection to the S3 server.
-        type: int
-        default: 10
-      read_timeout:
-        description: Seconds to wait for the S3 server to go on.
-        type: int
-        default: 60
-      retries:
-        description: How often a request to the S3 server is sent again when the network or the server fails.
-        type: int
-        default: 5
   run:
     description: Return the records of this run in RV(records).
     type: str
