@@ -131,3 +131,14 @@ options:
     required: true
     suboptions:
 """ + DOCUMENTATION.partition("    suboptions:\n")[2].replace("O(store.", "O(copies.")
+
+    # the journal's second place
+    ANCHOR = r"""
+options:
+  anchor:
+    description:
+      - The second place where the journal's head is kept after each run, with the suboptions of O(store).
+      - It is refused when it is O(store) itself.
+    type: dict
+    suboptions:
+""" + DOCUMENTATION.partition("    suboptions:\n")[2].replace("O(store.", "O(anchor.")

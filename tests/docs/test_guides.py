@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -162,3 +163,11 @@ def test_every_verb_that_a_guide_names_is_a_playbook(guide: str) -> None:
     text = (ROOT / guide).read_text(encoding="utf-8")
     for verb in re.findall(r"ansible-playbook (?:-\S+ )*saasops\.runbook\.(\w+)", text):
         assert (ROOT / "playbooks" / f"{verb}.yml").is_file(), f"{guide} names {verb}"
+
+
+def test_the_journal_is_proven_by_the_command_of_the_safety_guide(reader: MakeReader, shop: Shop, store: Path) -> None:
+    somebody = reader()
+    hosts = {"all": {"hosts": {"shop": {"saasops_store": {"path": str(store)}}}}}
+    (somebody.work / "inventory.yml").write_text(json.dumps(hosts), encoding="utf-8")
+    somebody.follow(sections("docs/safety.md")["What was done: the journal"])
+    assert "The journal holds no record yet." in somebody.outputs[-1]

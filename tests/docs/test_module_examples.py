@@ -25,6 +25,7 @@ from ansible_collections.saasops.runbook.tests.lab.postgres import Server
 MODULES = Path(__file__).resolve().parents[2] / "plugins" / "modules"
 # one after the other on one server: a backup comes before a restore, a restore before a switch
 ORDER = (
+    "journal_info",
     "pg_backup",
     "pg_backup_copy",
     "pg_backup_info",
