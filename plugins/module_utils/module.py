@@ -11,11 +11,19 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol, cast
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.saasops.runbook.plugins.module_utils.admitted import Admitted
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Plan, describe
+
+# What admission hands to every changing module; nobody else sets it.
+GUARD_SPEC: dict[str, dict[str, object]] = {
+    "guard": {"type": "dict", "no_log": False},
+    "progress_file": {"type": "path"},
+}
 
 
 @dataclass
@@ -29,18 +37,45 @@ class Result:
     before: list[str] = field(default_factory=list)
 
 
+class Admission(Protocol):
+    """The guard's side of a run, see admitted.Admitted."""
+
+    def authorise(self, plan: Plan) -> None:
+        """Begin to act, or raise every reason not to."""
+
+    def confirm(self) -> None:
+        """Still the run that may act, right before a point of no return. Raises lease_lost, window_ended."""
+
+
+class Unguarded:
+    """No admission: check mode, and whoever calls execute() as Python."""
+
+    def authorise(self, plan: Plan) -> None:
+        """Always."""
+
+    def confirm(self) -> None:
+        """Always."""
+
+
 @dataclass(frozen=True)
 class Context:
     """What every execute() is given beside its parameters.
 
     now is a POSIX time in seconds, taken once. progress(line) shows one line to the operator.
-    warn(line) appears as an Ansible warning.
+    warn(line) appears as an Ansible warning. admission is asked between the decision and the first act
+    (authorise), and right before each point of no return (confirm).
     """
 
     check_mode: bool
     now: float
     progress: Callable[[str], None]
     warn: Callable[[str], None]
+    admission: Admission = field(default_factory=Unguarded)
+
+    def authorise(self, plan: Plan) -> None:
+        """Stop here unless the plan may be carried out now. Nothing is asked in check mode."""
+        if not self.check_mode:
+            self.admission.authorise(plan)
 
 
 def _progress_writer(path: str | None) -> Callable[[str], None]:
@@ -71,21 +106,25 @@ def run_module(
     """Parse, execute, and turn an OpsError into fail_json(msg, code, cause, remedy): the only place that does."""
     module = AnsibleModule(argument_spec=dict(spec), supports_check_mode=True, **constraints)
     params = dict(module.params)
-    context = Context(
-        check_mode=bool(module.check_mode),
-        now=time.time(),
-        progress=_progress_writer(params.pop("progress_file", None)),
-        warn=module.warn,
-    )
+    request = cast("dict[str, object]", params.pop("guard", None) or {})
+    progress = _progress_writer(cast("str | None", params.pop("progress_file", None)))
+    now, check_mode = time.time(), bool(module.check_mode)
+    admission = Admitted(request, params, now) if request and not check_mode else None
+    context = Context(check_mode, now, progress, module.warn, admission or Unguarded())
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, _end_orderly)
     try:
         result = execute(params, context)
     except OpsError as error:
+        told = admission.refused(error) if admission else {}
         module.fail_json(
-            msg=error.message, code=error.code, cause=error.cause, remedy=error.remedy, details=error.details
+            msg=error.message, code=error.code, cause=error.cause, remedy=error.remedy, details=error.details, **told
         )
         return
+    except BaseException as error:
+        if admission:
+            admission.refused(OpsError("module_failed", f"{type(error).__name__} ended the module.", "See its output."))
+        raise
     answer: dict[str, object] = {"changed": result.changed, "msg": result.message}
     answer.update(result.evidence)
     if result.plan is not None:
@@ -95,4 +134,6 @@ def run_module(
         if module._diff:
             after = describe(result.plan.actions)
             answer["diff"] = {"before": "\n".join(result.before) + "\n", "after": "\n".join(after) + "\n"}
+    if admission:
+        answer.update(admission.done(result.plan, result.changed, result.message))
     module.exit_json(**answer)

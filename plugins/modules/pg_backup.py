@@ -20,6 +20,7 @@ author:
   - saasops.runbook contributors (@saasops)
 extends_documentation_fragment:
   - saasops.runbook.attributes
+  - saasops.runbook.guarded
   - saasops.runbook.connection
   - saasops.runbook.store
 options:
@@ -81,9 +82,6 @@ options:
     description: Dump a database whose user mappings hold passwords, which the dump then carries in clear.
     type: bool
     default: false
-  progress_file:
-    description: Internal; a file that receives one line every few seconds.
-    type: path
 seealso:
   - module: saasops.runbook.pg_backup_copy
   - module: saasops.runbook.pg_backup_info
@@ -168,7 +166,7 @@ plan:
 """
 
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.backup import execute
-from ansible_collections.saasops.runbook.plugins.module_utils.module import run_module
+from ansible_collections.saasops.runbook.plugins.module_utils.module import GUARD_SPEC, run_module
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.connection import CONNECTION_SPEC
 from ansible_collections.saasops.runbook.plugins.module_utils.store.open import STORE_SPEC
 
@@ -185,9 +183,9 @@ SPEC = {
     "max_age": {"type": "str"},
     "key": {"type": "str", "default": "", "no_log": False},
     "accept_secrets": {"type": "bool", "default": False, "no_log": False},
-    "progress_file": {"type": "path"},
     **CONNECTION_SPEC,
     **STORE_SPEC,
+    **GUARD_SPEC,
 }
 
 

@@ -15,6 +15,7 @@ author:
   - saasops.runbook contributors (@saasops)
 extends_documentation_fragment:
   - saasops.runbook.attributes
+  - saasops.runbook.guarded
   - saasops.runbook.store
 options:
   system:
@@ -80,7 +81,7 @@ plan:
 """
 
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.backup_pin import execute
-from ansible_collections.saasops.runbook.plugins.module_utils.module import run_module
+from ansible_collections.saasops.runbook.plugins.module_utils.module import GUARD_SPEC, run_module
 from ansible_collections.saasops.runbook.plugins.module_utils.store.open import STORE_SPEC
 
 SPEC = {
@@ -91,6 +92,7 @@ SPEC = {
     "until": {"type": "str"},
     "by": {"type": "str"},
     **STORE_SPEC,
+    **GUARD_SPEC,
 }
 
 

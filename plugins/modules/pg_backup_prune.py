@@ -25,6 +25,7 @@ author:
   - saasops.runbook contributors (@saasops)
 extends_documentation_fragment:
   - saasops.runbook.attributes
+  - saasops.runbook.guarded
   - saasops.runbook.retention
   - saasops.runbook.store
 attributes:
@@ -48,9 +49,6 @@ options:
     type: list
     elements: str
     default: []
-  progress_file:
-    description: Internal; a file that receives one line for each batch of deleted objects.
-    type: path
 seealso:
   - module: saasops.runbook.pg_backup
   - module: saasops.runbook.pg_backup_info
@@ -135,7 +133,7 @@ plan:
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.policy import RETENTION_OPTIONS
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.backup_prune import execute
-from ansible_collections.saasops.runbook.plugins.module_utils.module import run_module
+from ansible_collections.saasops.runbook.plugins.module_utils.module import GUARD_SPEC, run_module
 from ansible_collections.saasops.runbook.plugins.module_utils.store.open import STORE_SPEC
 
 SPEC = {
@@ -143,8 +141,8 @@ SPEC = {
     "retention": {"type": "dict", "required": True, "options": RETENTION_OPTIONS},
     "max_delete": {"type": "int"},
     "also_delete": {"type": "list", "elements": "str", "default": []},
-    "progress_file": {"type": "path"},
     **STORE_SPEC,
+    **GUARD_SPEC,
 }
 
 

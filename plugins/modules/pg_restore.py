@@ -20,6 +20,7 @@ author:
   - saasops.runbook contributors (@saasops)
 extends_documentation_fragment:
   - saasops.runbook.attributes
+  - saasops.runbook.guarded
   - saasops.runbook.connection
   - saasops.runbook.store
 options:
@@ -75,9 +76,6 @@ options:
     type: list
     elements: str
     default: []
-  progress_file:
-    description: Internal; a file that receives one line every few seconds.
-    type: path
 seealso:
   - module: saasops.runbook.pg_backup
   - module: saasops.runbook.pg_swap
@@ -164,7 +162,7 @@ plan:
 """
 
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.restore import STAGING, execute
-from ansible_collections.saasops.runbook.plugins.module_utils.module import run_module
+from ansible_collections.saasops.runbook.plugins.module_utils.module import GUARD_SPEC, run_module
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.connection import CONNECTION_SPEC
 from ansible_collections.saasops.runbook.plugins.module_utils.store.open import STORE_SPEC
 
@@ -179,9 +177,9 @@ SPEC = {
     "on_missing_roles": {"type": "str", "choices": ["refuse", "create"], "default": "refuse"},
     "in_place": {"type": "bool", "default": False},
     "acknowledge": {"type": "list", "elements": "str", "default": []},
-    "progress_file": {"type": "path"},
     **CONNECTION_SPEC,
     **STORE_SPEC,
+    **GUARD_SPEC,
 }
 
 

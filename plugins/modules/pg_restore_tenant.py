@@ -33,6 +33,7 @@ author:
   - saasops.runbook contributors (@saasops)
 extends_documentation_fragment:
   - saasops.runbook.attributes
+  - saasops.runbook.guarded
   - saasops.runbook.connection
   - saasops.runbook.store
 options:
@@ -76,9 +77,6 @@ options:
       - Seconds that the transaction may take, and so the tenant's own writers may wait. Beyond it, it is rolled back.
     type: float
     default: 600
-  progress_file:
-    description: Internal; a file that receives one line every few seconds.
-    type: path
 seealso:
   - module: saasops.runbook.pg_backup
   - module: saasops.runbook.pg_restore
@@ -214,7 +212,7 @@ plan:
 """
 
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.tenant import STAGING, execute
-from ansible_collections.saasops.runbook.plugins.module_utils.module import run_module
+from ansible_collections.saasops.runbook.plugins.module_utils.module import GUARD_SPEC, run_module
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.connection import CONNECTION_SPEC
 from ansible_collections.saasops.runbook.plugins.module_utils.store.open import STORE_SPEC
 
@@ -228,9 +226,9 @@ SPEC = {
     "lock_wait": {"type": "float", "default": 2},
     "lock_attempts": {"type": "int", "default": 10},
     "time_limit": {"type": "float", "default": 600},
-    "progress_file": {"type": "path"},
     **CONNECTION_SPEC,
     **STORE_SPEC,
+    **GUARD_SPEC,
 }
 
 

@@ -19,6 +19,7 @@ author:
   - saasops.runbook contributors (@saasops)
 extends_documentation_fragment:
   - saasops.runbook.attributes
+  - saasops.runbook.guarded
   - saasops.runbook.connection
   - saasops.runbook.store
 options:
@@ -97,9 +98,6 @@ options:
       ca_cert:
         description: File with the certificate authorities, for V(verify-ca) and V(verify-full).
         type: path
-  progress_file:
-    description: Internal; a file that receives one line every few seconds.
-    type: path
 seealso:
   - module: saasops.runbook.pg_restore
   - module: saasops.runbook.pg_backup
@@ -222,7 +220,7 @@ plan:
 """
 
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.swap import execute
-from ansible_collections.saasops.runbook.plugins.module_utils.module import run_module
+from ansible_collections.saasops.runbook.plugins.module_utils.module import GUARD_SPEC, run_module
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.connection import CONNECTION_SPEC
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.pooler import POOLERS_SPEC
 from ansible_collections.saasops.runbook.plugins.module_utils.store.open import STORE_SPEC
@@ -233,10 +231,10 @@ SPEC = {
     "state": {"type": "str", "required": True, "choices": ["switched", "undone", "finished"]},
     "restore": {"type": "str", "default": "latest"},
     "acknowledge_loss": {"type": "int"},
-    "progress_file": {"type": "path"},
     **POOLERS_SPEC,
     **CONNECTION_SPEC,
     **STORE_SPEC,
+    **GUARD_SPEC,
 }
 
 

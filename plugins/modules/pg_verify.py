@@ -24,6 +24,7 @@ author:
   - saasops.runbook contributors (@saasops)
 extends_documentation_fragment:
   - saasops.runbook.attributes
+  - saasops.runbook.guarded
   - saasops.runbook.connection
   - saasops.runbook.connection.live
   - saasops.runbook.store
@@ -85,9 +86,6 @@ options:
         does not stand in the way of the next.
     type: bool
     default: false
-  progress_file:
-    description: Internal; a file that receives one line every few seconds.
-    type: path
 seealso:
   - module: saasops.runbook.pg_backup
   - module: saasops.runbook.pg_restore
@@ -148,7 +146,7 @@ drill:
 """
 
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.verify import execute
-from ansible_collections.saasops.runbook.plugins.module_utils.module import run_module
+from ansible_collections.saasops.runbook.plugins.module_utils.module import GUARD_SPEC, run_module
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.connection import (
     CONNECTION_SPEC,
     LIVE_CONNECTION_SPEC,
@@ -173,10 +171,10 @@ SPEC = {
     "staging": {"type": "path"},
     "remove_restored": {"type": "bool", "default": False},
     "discard": {"type": "bool", "default": False},
-    "progress_file": {"type": "path"},
     **CONNECTION_SPEC,
     **LIVE_CONNECTION_SPEC,
     **STORE_SPEC,
+    **GUARD_SPEC,
 }
 
 

@@ -47,7 +47,7 @@ class Plan:
         """SHA-256 (hex) over kinds, objects and ceilings: what an approval speaks of."""
         agreed = {
             "verb": self.verb,
-            "actions": sorted({(a.kind, a.object) for a in self.actions}),
+            "actions": [list(pair) for pair in sorted({(a.kind, a.object) for a in self.actions})],
             "ceilings": dict(sorted(self.ceilings.items())),
         }
         return hashlib.sha256(json.dumps(agreed, sort_keys=True).encode()).hexdigest()

@@ -182,6 +182,7 @@ def execute(params: dict[str, object], context: Context) -> Result:
         )
         if context.check_mode:
             return Result(plan=plan, changed=True, message="Check mode: nothing was dumped.", evidence={"sets": []})
+        context.authorise(plan)
         hold(connect(holder), system, database)
         cleaned = end_leftovers(target, reader, target.connection.application_name, [reader.pid])
         cleaned += [

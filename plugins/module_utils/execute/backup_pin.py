@@ -63,6 +63,7 @@ def execute(params: dict[str, object], context: Context) -> Result:
             return Result(Plan("pin", ()), message=f"Set {set_id} is not pinned.", evidence={"pin": None})
         plan = Plan("pin", (Action("unpin", set_id, f"it was pinned: {found.pin.get('reason')}"),))
         if not context.check_mode:
+            context.authorise(plan)
             store.delete([prefix + PIN])
         return Result(plan, True, f"Set {set_id} is no longer pinned.", {"pin": None})
     reason = str(params["reason"])
@@ -72,5 +73,6 @@ def execute(params: dict[str, object], context: Context) -> Result:
         return Result(Plan("pin", ()), message=f"Set {set_id} is pinned {lasts} already.", evidence={"pin": pin})
     plan = Plan("pin", (Action("pin", set_id, f"{reason} ({lasts})"),))
     if not context.check_mode:
+        context.authorise(plan)
         write_json(store, prefix + PIN, {**pin, "at": iso(context.now), "by": str(params.get("by") or "")})
     return Result(plan, True, f"Set {set_id} is pinned {lasts}.", {"pin": pin})

@@ -136,6 +136,7 @@ def _apply(store: Store, system: str, going: Sequence[Held], context: Context) -
                 left.append(item)
                 continue
             size = human_size(item.entry.stored_bytes)
+            context.admission.confirm()
             context.progress(f"deleting {item.set_id} ({number} of {len(going)}, {size})")
             for objects in remove(store, item, system, context.now):
                 context.progress(f"deleting {item.set_id}: {objects} of {len(item.entry.keys)} objects")
@@ -197,6 +198,8 @@ def execute(params: dict[str, object], context: Context) -> Result:
     going = [by_id[decision.set_id] for decision in doomed]
     swept: Sequence[str] = []
     if not context.check_mode:
+        if doomed:
+            context.authorise(plan)
         going, left = _apply(store, system, going, context)
         decisions = _as_left(decisions, left)
         swept = store.sweep("", context.now - max(_ABANDONED, policy.partial_grace))

@@ -298,6 +298,7 @@ def make_set(
             proof={"level": "stored", "at": iso(time.time())},
             key=job.key,
         )
+        job.context.admission.confirm()
         job.store.put(prefix + sets.MANIFEST, [render_manifest(manifest)], if_absent=True)
     except BaseException:
         discard_set(job.store, prefix, job.context.warn)

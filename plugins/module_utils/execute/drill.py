@@ -275,6 +275,7 @@ def drill(params: dict[str, object], context: Context, store: Store, set_id: str
         plan = Plan("restore_drill", tuple(actions))
         if context.check_mode:
             return Result(plan=plan, changed=True, message="Check mode: nothing was compared.")
+        context.authorise(plan)
         staging = str(params.get("staging") or STAGING).rstrip("/")
         trial = Trial(place, store, system, manifest, contents, restored, staging)
         return _try(params, context, trial, record, plan)
@@ -368,5 +369,6 @@ def discard(params: dict[str, object], context: Context, store: Store) -> Result
         plan = Plan("restore_drill", (Action("drop", restored, "an earlier drill left it"),))
         if context.check_mode:
             return Result(plan=plan, changed=True, message=f"Check mode: {restored} was not dropped.")
+        context.authorise(plan)
         _remove(store, record, place.session, context.now)
         return Result(plan=plan, changed=True, message=f"Dropped {restored}, which an earlier drill had left.")

@@ -201,6 +201,7 @@ def execute(params: dict[str, object], context: Context) -> Result:
         if context.check_mode:
             done = f"Would restore set {manifest.set_id} as {target_name}."
             return Result(plan, True, done, {"cleaned": guard.cleaned})
+        context.authorise(plan)
         roles = missing_roles(contents.properties, state.roles)
         record, said = build(job, target_name, roles, state.system_identifier)
         if not record.partial:

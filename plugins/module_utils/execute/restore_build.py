@@ -267,6 +267,7 @@ def _build(job: RestoreJob, record: Restoration, roles: list[str]) -> tuple[Rest
     _verify(job, record)
     record = save(job.store, replace(record, verified_at=iso(time.time()), vacuum_left=left))
     confirm(session, job.system, job.database)
+    job.context.admission.confirm()
     session.run(f"ALTER DATABASE {ident(record.building)} RENAME TO {ident(record.target)}")
     return save(job.store, named(record)), warnings
 
@@ -283,6 +284,7 @@ def _make_room(job: RestoreJob, record: Restoration) -> Restoration:
     aside = aside_name(job.database, "before", stamp)
     record = save(job.store, replace(record, aside=aside, aside_oid=live_oid))
     confirm(session, job.system, job.database)
+    job.context.admission.confirm()
 
     def unwritten(mover: Session) -> None:
         if rows_written(mover, live_oid) != base:

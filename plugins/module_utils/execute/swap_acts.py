@@ -147,6 +147,7 @@ def switch(job: SwapJob, record: Restoration) -> tuple[Plan, Restoration, dict[s
     plan = decide_switch(scene, aside)
     if job.context.check_mode:
         return plan, record, {"losses": losses.as_json()}
+    job.context.authorise(plan)
     set_to = _hand_on(job, scene)
     with connected(job.target, record.target, 1) as (session,):
         written = counters(session)
@@ -165,6 +166,7 @@ def switch(job: SwapJob, record: Restoration) -> tuple[Plan, Restoration, dict[s
     try:
         with hold:
             confirm(job.session, job.system, job.database)
+            job.context.admission.confirm()
             done = exchange(job.target, _renames(scene, aside))
     except BaseException:
         _conclude_failed(job, replace(record, paused=hold.left))
@@ -236,6 +238,7 @@ def undo(job: SwapJob, record: Restoration) -> tuple[Plan, Restoration, dict[str
             plan = decide_undo(scene, aside, job.acknowledged_rows)
             if job.context.check_mode:
                 return plan, record, {"losses": losses.as_json()}
+            job.context.authorise(plan)
             newer = aside if scene.live_oid is not None else ""
             hold = poolers.hold_of(job.target, job.poolers, scene.pools)
             record = save(job.store, replace(record, state="undoing", newer=newer, paused=hold.labels))
@@ -244,6 +247,7 @@ def undo(job: SwapJob, record: Restoration) -> tuple[Plan, Restoration, dict[str
             try:
                 with hold:
                     confirm(job.session, job.system, job.database)
+                    job.context.admission.confirm()
                     done = exchange(job.target, _renames(scene, aside), before_commit=_unwritten(scene.live_oid, base))
                 break
             except WrittenMeanwhileError:
@@ -321,8 +325,10 @@ def finish(job: SwapJob, record: Restoration) -> tuple[Plan, Restoration, dict[s
     )
     if job.context.check_mode:
         return plan, record, {}
+    job.context.authorise(plan)
     if not plan.empty:
         confirm(session, job.system, job.database)
+        job.context.admission.confirm()
         session.run(f"DROP DATABASE {ident(record.aside)}")
     record = _save_done(job, replace(record, state="finished", finished_at=iso(time.time())))
     return plan, record, {}
@@ -334,8 +340,10 @@ def _discard_copy(job: SwapJob, record: Restoration) -> tuple[Plan, Restoration,
     plan = decide_discard(record, present == record.target, look.logical_slots(job.session, record.target_oid))
     if job.context.check_mode:
         return plan, record, {}
+    job.context.authorise(plan)
     if not plan.empty:
         confirm(job.session, job.system, job.database)
+        job.context.admission.confirm()
         job.session.run(f"DROP DATABASE {ident(record.target)}")
     record = replace(record, state="finished", finished_at=iso(time.time()), aside=record.target)
     return plan, save(job.store, record), {}

@@ -26,6 +26,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.execute.tenant_run
     Progress,
     Run,
     clean,
+    fence,
     forget,
     keep,
     refuse_small_disk,
@@ -44,7 +45,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.facts imp
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.fingerprint import take_fingerprint
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.leftovers import mark_of
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.live_merge import positions
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.locks import confirm, hold
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.locks import hold
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.references import (
     needed_schemas,
@@ -117,7 +118,7 @@ def _merge(
             wanted,
             restored,
             lambda: keep(run, hashes=True),
-            lambda: confirm(guard, run.system, run.database),
+            lambda: fence(run, guard),
             run.tell,
         )
         tenant_merge.analyze(job, outcome.changes)
@@ -184,6 +185,7 @@ def _into_live(run: Run, reader: Session) -> Result:
     }
     if run.context.check_mode:
         return _foreseen(run, plan, counts, evidence)
+    run.context.authorise(plan)
     guard = run.connect(None)
     hold(guard, run.system, run.database)
     started = time.monotonic()
@@ -231,6 +233,7 @@ def _anew(run: Run, reader: Session) -> Result:
         return _result(
             plan, True, f"Check mode: schema {run.tenant} would be created from set {run.source.set_id}.", evidence
         )
+    run.context.authorise(plan)
     guard = run.connect(None)
     hold(guard, run.system, run.database)
     started = time.monotonic()
@@ -239,7 +242,7 @@ def _anew(run: Run, reader: Session) -> Result:
     refuse_small_disk(run, guard, run.chosen.manifest.raw_bytes if not run.chosen.whole else 0)
     try:
         dump = fetch(run.target, run.facts.version, run.store, run.chosen, run.tenant, run.folder, run.jobs, run.tell)
-        confirm(guard, run.system, run.database)
+        fence(run, guard)
         publications = bool(run.chosen.whole and not _lacks_publications(run, reader))
         tenant_whole.load(
             tenant_whole.Whole(

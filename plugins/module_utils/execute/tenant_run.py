@@ -31,6 +31,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.facts imp
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.fingerprint import counters
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.leftovers import end_leftovers
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.locks import confirm
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.server_state import read_volumes
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
@@ -139,6 +140,12 @@ def keep(run: Run, hashes: bool) -> str:
         snapshot.release()
         for session in (*workers, exporter, reader):
             session.close()
+
+
+def fence(run: Run, guard: Session) -> None:
+    """Right before what cannot be taken back: lock and lease are still ours. Raises lock_lost, lease_lost."""
+    confirm(guard, run.system, run.database)
+    run.context.admission.confirm()
 
 
 def forget(run: Run, guard: Session, session: Session) -> None:

@@ -1,0 +1,141 @@
+# Copyright (c) 2026 saasops.runbook contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every changing module of ours passes: meta/runtime.yml routes them here, so no way leads past it.
+
+The module itself asks for lease and approval and writes intent and outcome, between its decision and its first act
+(module_utils/admitted.py): only there is the real plan known, and it costs no call of its own. Here, on the
+controller, is what only the controller knows: the run, its hosts, the calendar, and that a module ended without
+a word.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.verbs import Verb, lease_name, verb_of
+from ansible_collections.saasops.runbook.plugins.plugin_utils import run_state
+from ansible_collections.saasops.runbook.plugins.plugin_utils.progress import Watch
+from ansible_collections.saasops.runbook.plugins.plugin_utils.records import Records
+from ansible_collections.saasops.runbook.plugins.plugin_utils.request import (
+    as_request,
+    calendar_of,
+    group_of,
+    mode_of,
+    plain_policy,
+)
+
+display = Display()
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]
+    """Runs one of our modules under the guard."""
+
+    _supports_async = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, object] | None = None) -> dict[str, object]:
+        task_vars = task_vars or {}
+        result: dict[str, object] = super().run(tmp, task_vars)
+        del tmp
+        if self._task.async_val:
+            return {**result, **_failure(_no_async())}
+        short = str(self._task.action).rpartition(".")[2]
+        args = dict(self._task.args)
+        if short == "admission":
+            return {**result, **self._execute_module(module_args=args, task_vars=task_vars)}
+        verb = verb_of(short, args, str(task_vars.get("saasops_verb") or ""))
+        if verb is None:
+            return {**result, **self._execute_module(module_args=args, task_vars=task_vars)}
+        if {"guard", "progress_file"} & set(args):
+            return {**result, **_failure(_internal_option())}
+        try:
+            request = self._request(verb, args, task_vars)
+        except OpsError as error:
+            return {**result, **_failure(error)}
+        return {**result, **self._admitted(verb, args, request, task_vars)}
+
+    def _request(self, verb: Verb, args: Mapping[str, object], task_vars: dict[str, object]) -> dict[str, object]:
+        """The option guard. Raises OpsError guard_misconfigured, and the calendar's errors."""
+        host = str(task_vars.get("inventory_hostname"))
+        system = str(args.get("system") or host)
+        run = run_state.current(task_vars)
+        hosts, failed = group_of(system, task_vars)
+        calendar = calendar_of(verb, task_vars, self._templar.template, time.time())
+        return as_request(
+            verb,
+            run.as_json(),
+            host,
+            hosts,
+            failed,
+            action=str(self._task.action),
+            mode=mode_of(self._templar.template(task_vars.get("saasops_guard"))),
+            lease=lease_name(verb, str(args.get("database") or "")),
+            policy=plain_policy(task_vars, self._templar.template),
+            break_glass=str(self._templar.template(task_vars.get("break_glass") or "")),
+            reason=str(self._templar.template(task_vars.get("reason") or "")),
+            dead_runs=run_state.dead_runs(),
+            **calendar,
+        )
+
+    def _admitted(
+        self,
+        verb: Verb,
+        args: dict[str, object],
+        request: dict[str, object],
+        task_vars: dict[str, object],
+    ) -> dict[str, object]:
+        host, system = str(request["host"]), str(args.get("system") or request["host"])
+        path = f"/tmp/saasops-progress-{os.urandom(8).hex()}"  # noqa: S108 - the module makes it anew, mode 0600
+
+        def show(line: str) -> None:
+            display.display(f"    {host}: {line}")
+
+        answer: dict[str, object] = {}
+        with Records(system, request, str(self._task.action)) as records:
+            if not self._task.check_mode:
+                request.update(records.to_write())
+            try:
+                with Watch(self, path, show):
+                    answer = self._execute_module(
+                        module_args={**args, "progress_file": path, "guard": request}, task_vars=task_vars
+                    )
+            finally:
+                report = answer.pop("guard_report", None)
+                if not self._task.check_mode:
+                    # without a report the module was killed, or its host went away: what it had begun is unknown here
+                    records.settle(report if isinstance(report, dict) else None, answer)
+        if isinstance(report, dict):
+            for item in report.get("bypassed") or []:
+                display.warning(f"[{item['code']}] gone past: {item['cause']}")
+            answer["guard"] = {"run": report["run"], "bypassed": report.get("bypassed") or []}
+        return answer
+
+
+def _failure(error: OpsError) -> dict[str, object]:
+    return {
+        "failed": True,
+        "msg": error.message,
+        "code": error.code,
+        "cause": error.cause,
+        "remedy": error.remedy,
+        "details": error.details,
+    }
+
+
+def _no_async() -> OpsError:
+    return OpsError(
+        "async_not_supported",
+        "A module that changes something is not run with async: nobody would see its end.",
+        "Leave async out; the module shows its progress.",
+    )
+
+
+def _internal_option() -> OpsError:
+    return OpsError(
+        "internal_option", "The options guard and progress_file are set by admission alone.", "Leave them out."
+    )

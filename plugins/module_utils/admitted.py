@@ -1,0 +1,305 @@
+# Copyright (c) 2026 saasops.runbook contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The guard inside a module: between its decision and its first act, right before points of no return, and at its end.
+
+It lives here and not on the controller because only here is the real plan known, and because the store's address is
+valid here. Admission (plugins/action/admission.py) hands in who asks and under which rules, and takes what could not
+be written to the journal back to the controller.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
+
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.envelope import envelope_of, refuse_outside
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.guard import (
+    Approval,
+    Policy,
+    Request,
+    decide,
+    needs_approval,
+    parse_approval,
+    parse_policy,
+    refusal,
+)
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.journal import Event, new_id, parse_event
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.lease import Holder
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.lease_rules import Ask
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json, iso
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Plan
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.verbs import VERBS
+from ansible_collections.saasops.runbook.plugins.module_utils.store import approvals, journal, plans
+from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Store
+from ansible_collections.saasops.runbook.plugins.module_utils.store.leases import Leases
+from ansible_collections.saasops.runbook.plugins.module_utils.store.open import open_store
+
+# a run that meets another one waits this long, and then names it
+LEASE_WAIT_SECONDS = 10.0
+# how much of the ttl passes before a long module renews
+RENEWALS_PER_TTL = 3
+
+
+def _told(body: object) -> OpsError | None:
+    """A refusal that the controller found (the calendar's), handed in as a dictionary."""
+    if not isinstance(body, Mapping):
+        return None
+    return OpsError(str(body["code"]), str(body["cause"]), str(body["remedy"]), body.get("details"))
+
+
+def _names(value: object) -> tuple[str, ...]:
+    return tuple(str(item) for item in cast("Sequence[object]", value or []))
+
+
+def parse_request(body: Mapping[str, object]) -> Request:
+    """The option guard as admission made it."""
+    deadline = body.get("deadline")
+    return Request(
+        run=str(body["run"]),
+        verb=VERBS[str(body["verb"])],
+        operator=str(body.get("operator") or ""),
+        hosts=_names(body.get("hosts")),
+        failed=_names(body.get("failed")),
+        window=_told(body.get("window")),
+        deadline=None if deadline is None else float(str(deadline)),
+        break_glass=str(body.get("break_glass") or ""),
+    )
+
+
+class Admitted:
+    """One module under the guard; see module.Admission."""
+
+    def __init__(self, body: Mapping[str, object], params: Mapping[str, object], now: float) -> None:
+        self._body = body
+        self._params = params
+        self._began = now
+        self._request = parse_request(body)
+        self._policy: Policy = parse_policy(cast("Mapping[str, object]", body.get("policy") or {}))
+        self._host = str(body["host"])
+        self._system = str(params.get("system") or self._host)
+        self._lease = str(body.get("lease") or "")
+        self._token = 0
+        self._plan: Plan | None = None
+        self._stop = threading.Event()
+        self._lost: OpsError | None = None
+        self._unwritten: list[Event] = [parse_event(item) for item in cast("list[object]", body.get("events") or [])]
+        self._bypassed: list[OpsError] = []
+        self._opened: Store | None = None
+
+    @property
+    def _store(self) -> Store:
+        if self._opened is None:
+            self._opened = open_store(cast("dict[str, object]", self._params["store"]))
+        return self._opened
+
+    def authorise(self, plan: Plan) -> None:
+        """Everything that must hold before the first act; then the lease, then the intent on record.
+
+        Asked again (a second attempt at the same act), the plan must stay within the first one.
+        Raises OpsError: all refusals together, lease_held, journal_unavailable.
+        """
+        if plan.empty:
+            return
+        if self._plan is not None:
+            beyond = refuse_outside(envelope_of(plan), envelope_of(self._plan), "the plan that was begun")
+            if beyond is not None:
+                raise beyond
+            return
+        if self._body.get("mode") == "none":
+            self._bypassed.append(OpsError("guard_none", "The guard is switched off (saasops_guard: none).", ""))
+        else:
+            self._check(plan)
+            self._take()
+        self._plan = plan
+        try:
+            self._journal([*self._bypasses(), self._event("intent", {"plan": plan.as_dict()})])
+        except OpsError:
+            self._give_back()
+            raise
+
+    def _check(self, plan: Plan) -> None:
+        found: list[Approval] = []
+        if needs_approval(self._policy, self._request.verb):
+            with self._glass("approvals could not be read"):
+                bodies = approvals.read(self._store)
+                found = [item for item in (parse_approval(*pair) for pair in bodies) if item is not None]
+        verdict = decide(self._policy, self._request, plan, found, time.time())
+        self._bypassed += verdict.bypassed
+        if not verdict.refusals:
+            return
+        error = refusal(verdict.refusals)
+        codes = {item.code for item in verdict.refusals}
+        if codes & {"approval_required", "approval_expired", "outside_envelope"}:
+            kept = plans.keep(self._store, self._system, self._request, {self._host: plan}, time.time())
+            error = OpsError(
+                error.code,
+                error.cause,
+                f"{error.remedy} This plan is kept as {kept}: ansible-playbook saasops.runbook.approve -e plan={kept}",
+                {**error.details, "plan": kept},
+            )
+        raise error
+
+    @contextlib.contextmanager
+    def _glass(self, what: str) -> Iterator[None]:
+        """With break glass an unavailable store is gone past, and said; without, it is an error as any other."""
+        try:
+            yield
+        except OpsError as error:
+            if not self._request.break_glass:
+                raise
+            self._bypassed.append(OpsError(error.code, f"{what}: {error.cause}", error.remedy))
+
+    def _holder(self) -> Holder:
+        body = self._body
+        return Holder(
+            operator=self._request.operator,
+            controller=str(body.get("controller") or ""),
+            boot_id=str(body.get("boot_id") or ""),
+            pid_namespace=str(body.get("pid_namespace") or ""),
+            pid=int(str(body.get("pid") or 0)),
+            process_started=int(str(body.get("process_started") or 0)),
+        )
+
+    def _take(self) -> None:
+        if not self._lease:
+            return
+        verb = self._request.verb
+        ask = Ask(
+            name=self._lease,
+            run=self._request.run,
+            host=self._host,
+            holder=self._holder(),
+            verb=verb.name,
+            verb_class=verb.verb_class,
+            hosts=_names(self._body.get("lease_hosts")) or (self._host,),
+            reason=str(self._body.get("reason") or ""),
+            ttl=int(self._policy.lease_ttl),
+            token=int(str(self._body.get("token") or 0)),
+            dead=frozenset(_names(self._body.get("dead_runs"))),
+        )
+        with self._glass("no lease could be taken"):
+            self._token = Leases(self._store).acquire(ask, time.time(), LEASE_WAIT_SECONDS).token
+            threading.Thread(target=self._renew, daemon=True, name="saasops-lease").start()
+
+    def _renew(self) -> None:
+        """Keep the lease while a long module works; a loss is told at the next point of no return."""
+        while not self._stop.wait(self._policy.lease_ttl / RENEWALS_PER_TTL):
+            try:
+                self._still_ours()
+            except OpsError as error:
+                if error.code == "lease_lost":
+                    self._lost = error
+                    return
+
+    def _still_ours(self) -> None:
+        Leases(self._store).confirm(self._lease, self._request.run, self._token, self._host)
+
+    def confirm(self) -> None:
+        """Raises lease_lost, window_ended; with break glass a store that does not answer is gone past."""
+        deadline = self._request.deadline
+        if deadline is not None and time.time() > deadline and not self._request.break_glass:
+            raise OpsError(
+                "window_ended",
+                f"The window in which this may run ended at {iso(deadline)}.",
+                "What had been begun was put back; run the verb again in the next window.",
+            )
+        if self._lost is not None:
+            raise self._lost
+        if not self._token:
+            return
+        try:
+            self._still_ours()
+        except OpsError as error:
+            if error.code == "lease_lost" or not self._request.break_glass:
+                raise
+            self._bypassed.append(error)
+
+    def _give_back(self) -> None:
+        self._stop.set()
+        if self._token and not self._body.get("keep_lease"):
+            with contextlib.suppress(OpsError):
+                Leases(self._store).leave(self._lease, self._request.run, self._host, time.time())
+        self._token = 0
+
+    def _event(self, kind: str, facts: Mapping[str, object]) -> Event:
+        body, verb = self._body, self._request.verb
+        common = {
+            "host": self._host,
+            "verb": verb.name,
+            "class": verb.verb_class,
+            "action": str(body.get("action") or ""),
+            "operator": self._request.operator,
+            "controller": str(body.get("controller") or ""),
+        }
+        return Event(kind, time.time(), new_id(os.urandom(16)), self._system, self._request.run, {**common, **facts})
+
+    def _bypasses(self) -> list[Event]:
+        if not self._bypassed:
+            return []
+        reason = self._request.break_glass or "saasops_guard: none"
+        went_past = [{"code": item.code, "cause": item.cause} for item in self._bypassed]
+        return [self._event("bypass", {"reason": reason, "past": went_past})]
+
+    def _journal(self, events: list[Event], *, final: bool = False) -> None:
+        """Write to the chain; what it does not take goes back to the controller, unless the journal is required."""
+        self._unwritten += events
+        again = self._body.get("events_again_since")
+        try:
+            journal.append(self._store, self._unwritten, None if again is None else float(str(again)))
+        except OpsError as error:
+            if self._policy.journal == "required" and not final and not self._request.break_glass:
+                raise OpsError(
+                    "journal_unavailable",
+                    f"The journal is required here and could not be written: {error.cause}",
+                    f"{error.remedy} Or go past it with -e break_glass='<why>'; the records then wait on the controller.",
+                ) from error
+            return
+        self._unwritten = []
+
+    def _report(self) -> dict[str, object]:
+        self._give_back()
+        return {
+            "guard_report": {
+                "run": self._request.run,
+                "token": self._token,
+                "unwritten": [event.as_json() for event in self._unwritten],
+                "bypassed": [{"code": item.code, "cause": item.cause} for item in self._bypassed],
+            }
+        }
+
+    def refused(self, error: OpsError) -> dict[str, object]:
+        """The module ends with an error: before its first act a refusal, after it a failed outcome."""
+        said: dict[str, object] = {"code": error.code, "cause": error.cause, "remedy": error.remedy}
+        kind = "refusal" if self._plan is None else "outcome"
+        self._journal(
+            [self._event(kind, {**said, "failed": True, "seconds": round(time.time() - self._began, 3)})], final=True
+        )
+        return self._report()
+
+    def done(self, plan: Plan | None, changed: bool, message: str) -> dict[str, object]:
+        """The module ends well."""
+        facts: dict[str, object] = {
+            "changed": changed,
+            "failed": False,
+            "seconds": round(time.time() - self._began, 3),
+            "message": message,
+        }
+        if self._plan is not None or changed:
+            facts["plan"] = plan.as_dict() if plan else {}
+        self._journal([self._event("outcome", facts)], final=True)
+        return self._report()
+
+
+def plain(error: OpsError) -> dict[str, Json]:
+    """An OpsError as the option guard carries it."""
+    return {
+        "code": error.code,
+        "cause": error.cause,
+        "remedy": error.remedy,
+        "details": cast("dict[str, Json]", dict(error.details)),
+    }

@@ -1,0 +1,60 @@
+# Copyright (c) 2026 saasops.runbook contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What admission knows of each changing module: its verb, the verb's class, and what it must have to itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+READ, RESPONSE, ROUTINE = "read", "response", "routine"
+CLASSES = (READ, RESPONSE, ROUTINE)
+
+
+@dataclass(frozen=True)
+class Verb:
+    """name; verb_class; lease: what only one run at a time may work on ("" when it excludes nobody)."""
+
+    name: str
+    verb_class: str
+    lease: str = ""
+
+
+BACKUP = Verb("backup", ROUTINE, "database")
+PIN = Verb("pin", ROUTINE)
+PRUNE = Verb("prune", ROUTINE, "sets")
+RESTORE = Verb("restore", RESPONSE, "database")
+RESTORE_TENANT = Verb("restore_tenant", RESPONSE, "database")
+UNDO = Verb("undo", RESPONSE, "database")
+FINISH = Verb("restore_finish", ROUTINE, "database")
+# its own lease: a drill beside a backup harms neither
+DRILL = Verb("restore_drill", ROUTINE, "drill")
+
+_MODULES: Mapping[str, Verb] = {
+    "pg_backup": BACKUP,
+    "pg_backup_pin": PIN,
+    "pg_backup_prune": PRUNE,
+    "pg_restore": RESTORE,
+    "pg_restore_tenant": RESTORE_TENANT,
+    "pg_verify": DRILL,
+}
+_SWAP: Mapping[str, Verb] = {"switched": RESTORE, "undone": UNDO, "finished": FINISH}
+VERBS: Mapping[str, Verb] = {
+    verb.name: verb for verb in (BACKUP, PIN, PRUNE, RESTORE, RESTORE_TENANT, UNDO, FINISH, DRILL)
+}
+
+
+def verb_of(module: str, params: Mapping[str, object], part_of: str = "") -> Verb | None:
+    """The verb of a call of one of our modules, by its short name; None when the module changes nothing.
+
+    part_of: the verb that a role says the call is a step of (a drill restores, too); unknown names count for nothing.
+    """
+    own = _SWAP.get(str(params.get("state")), RESTORE) if module == "pg_swap" else _MODULES.get(module)
+    return own if own is None else VERBS.get(part_of, own)
+
+
+def lease_name(verb: Verb, database: str) -> str:
+    """The name of the lease that a verb needs, for instance database:podcastflow; "" when it needs none."""
+    if not verb.lease:
+        return ""
+    return f"{verb.lease}:{database}" if database else verb.lease

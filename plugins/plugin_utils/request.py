@@ -1,0 +1,91 @@
+# Copyright (c) 2026 saasops.runbook contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What admission tells a module: who asks, for which verb, under which rules of the system."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
+
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.guard import parse_policy
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.verbs import Verb
+
+# the inventory's words that a module needs to decide; calendars are judged here, on the controller
+POLICY = ("saasops_approval", "saasops_limits", "saasops_max_failed", "saasops_journal", "saasops_lease_ttl")
+
+
+def group_of(system: str, task_vars: Mapping[str, object]) -> tuple[list[str], list[str]]:
+    """(hosts of the system in this play, those of them that failed or could not be reached)."""
+    hostvars = cast("Mapping[str, Mapping[str, object]]", task_vars.get("hostvars") or {})
+
+    def own(host: str) -> bool:
+        return str(hostvars.get(host, {}).get("saasops_system") or host) == system
+
+    listed = [str(name) for name in cast("Sequence[str]", task_vars.get("ansible_play_hosts_all") or [])]
+    standing = {str(name) for name in cast("Sequence[str]", task_vars.get("ansible_play_hosts") or [])}
+    hosts = [name for name in listed if own(name)]
+    me = str(task_vars.get("inventory_hostname"))
+    return hosts or [me], [name for name in hosts if name not in standing]
+
+
+def mode_of(value: object) -> str:
+    """saasops_guard: on, or none. Raises OpsError guard_misconfigured."""
+    text = str(value if value is not None else "on").lower()
+    if text in ("on", "true", "yes", "1"):
+        return "on"
+    if text == "none":
+        return "none"
+    raise OpsError(
+        "guard_misconfigured", f"saasops_guard is {value!r}.", "Give on, or none to go without it; that is journaled."
+    )
+
+
+def calendar_of(
+    verb: Verb, task_vars: Mapping[str, object], template: Callable[[object], object], now: float
+) -> dict[str, object]:
+    """window (why work may not run now, or None) and deadline (POSIX seconds, or None), from the system's calendar.
+
+    Raises OpsError of an unreadable rule.
+    """
+    windows, freezes = (template(task_vars.get(name) or []) for name in ("saasops_windows", "saasops_freezes"))
+    if not windows and not freezes:
+        return {"window": None, "deadline": None}
+    verdict = judge(parse_windows(windows), parse_freezes(freezes), verb.name, verb.verb_class, now)
+    if verdict.allowed:
+        return {"window": None, "deadline": verdict.until}
+    return {
+        "window": {
+            "code": verdict.code,
+            "cause": verdict.sentence,
+            "remedy": verdict.remedy,
+            "details": {"next_opening": verdict.next_opening},
+        },
+        "deadline": None,
+    }
+
+
+def plain_policy(task_vars: Mapping[str, object], template: Callable[[object], object]) -> dict[str, object]:
+    """The policy's variables, templated and found readable. Raises OpsError guard_misconfigured."""
+    values = {name: template(task_vars[name]) for name in POLICY if task_vars.get(name) is not None}
+    parse_policy(values)
+    return values
+
+
+def as_request(
+    verb: Verb,
+    run: Mapping[str, object],
+    host: str,
+    hosts: Sequence[str],
+    failed: Sequence[str],
+    **more: object,
+) -> dict[str, object]:
+    """The option guard of our modules."""
+    return {
+        **run,
+        "verb": verb.name,
+        "host": host,
+        "hosts": list(hosts),
+        "failed": list(failed),
+        **more,
+    }
