@@ -14,11 +14,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from typing import cast
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.verbs import Verb, lease_name, verb_of
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.verbs import VERBS, Verb, lease_name, verb_of
 from ansible_collections.saasops.runbook.plugins.plugin_utils import run_state
 from ansible_collections.saasops.runbook.plugins.plugin_utils.progress import Watch
 from ansible_collections.saasops.runbook.plugins.plugin_utils.records import Records
@@ -27,10 +28,14 @@ from ansible_collections.saasops.runbook.plugins.plugin_utils.request import (
     calendar_of,
     group_of,
     mode_of,
+    of_grant,
     plain_policy,
+    standing_hosts,
 )
 
 display = Display()
+# facts of a host during a run: the plans of its first play, and what the second play admitted
+PLANS, GRANT = "saasops_plans", "saasops_grant"
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -47,7 +52,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         short = str(self._task.action).rpartition(".")[2]
         args = dict(self._task.args)
         if short == "admission":
-            return {**result, **self._execute_module(module_args=args, task_vars=task_vars)}
+            return {**result, **self._step(args, task_vars)}
         verb = verb_of(short, args, str(task_vars.get("saasops_verb") or ""))
         if verb is None:
             return {**result, **self._execute_module(module_args=args, task_vars=task_vars)}
@@ -58,6 +63,39 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         except OpsError as error:
             return {**result, **_failure(error)}
         return {**result, **self._admitted(verb, args, request, task_vars)}
+
+    def _step(self, args: dict[str, object], task_vars: dict[str, object]) -> dict[str, object]:
+        """Decide, join or close: on the first host of each system that still stands, for all of them."""
+        verb = VERBS.get(str(args.get("verb")))
+        if verb is None:
+            return _failure(_unknown_verb(str(args.get("verb"))))
+        try:
+            request = self._request(verb, args, task_vars)
+        except OpsError as error:
+            return _failure(error)
+        host, standing = str(request["host"]), standing_hosts(request)
+        hostvars = cast("Mapping[str, Mapping[str, object]]", task_vars.get("hostvars") or {})
+        if args["step"] == "join":
+            grant = hostvars[standing[0]].get(GRANT)
+            if not isinstance(grant, Mapping) or grant.get("run") != request["run"]:
+                return _failure(_no_grant(standing[0]))
+            return {"changed": False, "ansible_facts": {GRANT: dict(grant)}}
+        if host != standing[0]:
+            return {"changed": False, "skipped": True, "msg": f"{standing[0]} does it for the whole system."}
+        plans = {
+            name: found[verb.name]
+            for name in standing
+            if isinstance(found := hostvars[name].get(PLANS), Mapping) and verb.name in found
+        }
+        answer = self._execute_module(
+            module_args={**args, "request": {**request, "lease_hosts": standing}, "plans": plans}, task_vars=task_vars
+        )
+        if answer.get("grant") is not None:
+            answer["ansible_facts"] = {GRANT: answer["grant"] or {"run": request["run"], "hosts": []}}
+        if answer.get("lines"):
+            for line in cast("list[str]", answer["lines"]):
+                display.display(f"    {line}")
+        return answer
 
     def _request(self, verb: Verb, args: Mapping[str, object], task_vars: dict[str, object]) -> dict[str, object]:
         """The option guard. Raises OpsError guard_misconfigured, and the calendar's errors."""
@@ -80,6 +118,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             reason=str(self._templar.template(task_vars.get("reason") or "")),
             dead_runs=run_state.dead_runs(),
             **calendar,
+            **of_grant(task_vars.get(GRANT), run.id, verb, host),
         )
 
     def _admitted(
@@ -109,6 +148,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 if not self._task.check_mode:
                     # without a report the module was killed, or its host went away: what it had begun is unknown here
                     records.settle(report if isinstance(report, dict) else None, answer)
+        if task_vars.get("saasops_phase") == "plan" and isinstance(answer.get("plan"), Mapping):
+            earlier = cast("Mapping[str, object]", task_vars.get(PLANS) or {})
+            answer["ansible_facts"] = {PLANS: {**earlier, verb.name: answer["plan"]}}
         if isinstance(report, dict):
             for item in report.get("bypassed") or []:
                 display.warning(f"[{item['code']}] gone past: {item['cause']}")
@@ -125,6 +167,16 @@ def _failure(error: OpsError) -> dict[str, object]:
         "remedy": error.remedy,
         "details": error.details,
     }
+
+
+def _unknown_verb(name: str) -> OpsError:
+    return OpsError("unknown_verb", f"{name!r} is no verb that changes anything.", f"Use one of {', '.join(VERBS)}.")
+
+
+def _no_grant(leader: str) -> OpsError:
+    return OpsError(
+        "not_admitted", f"This run was not admitted; {leader} decided for the system.", "See what it said."
+    )
 
 
 def _no_async() -> OpsError:

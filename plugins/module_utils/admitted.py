@@ -16,13 +16,19 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.envelope import envelope_of, refuse_outside
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.envelope import (
+    envelope_of,
+    parse_envelope,
+    refuse_outside,
+)
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.guard import (
+    BYPASSABLE,
     Approval,
     Policy,
     Request,
     decide,
+    failed_hosts,
     needs_approval,
     parse_approval,
     parse_policy,
@@ -30,11 +36,12 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.guard impor
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.journal import Event, new_id, parse_event
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.lease import Holder
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.lease_rules import Ask
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.lease_rules import Ask, held
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json, iso
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Plan
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.verbs import VERBS
-from ansible_collections.saasops.runbook.plugins.module_utils.store import approvals, journal, plans
+from ansible_collections.saasops.runbook.plugins.module_utils.store import approvals, journal
+from ansible_collections.saasops.runbook.plugins.module_utils.store import plans as plan_store
 from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Store
 from ansible_collections.saasops.runbook.plugins.module_utils.store.leases import Leases
 from ansible_collections.saasops.runbook.plugins.module_utils.store.open import open_store
@@ -110,8 +117,16 @@ class Admitted:
             if beyond is not None:
                 raise beyond
             return
+        agreed = self._body.get("envelope")
         if self._body.get("mode") == "none":
             self._bypassed.append(OpsError("guard_none", "The guard is switched off (saasops_guard: none).", ""))
+        elif agreed is not None:
+            # decided over all hosts before; this host's plan must be what was decided about
+            beyond = refuse_outside(envelope_of(plan), parse_envelope(agreed), f"plan {self._body.get('plan')}")
+            if beyond is not None:
+                raise beyond
+            self._check_hosts()
+            self._take()
         else:
             self._check(plan)
             self._take()
@@ -122,20 +137,67 @@ class Admitted:
             self._give_back()
             raise
 
-    def _check(self, plan: Plan) -> None:
-        found: list[Approval] = []
-        if needs_approval(self._policy, self._request.verb):
-            with self._glass("approvals could not be read"):
-                bodies = approvals.read(self._store)
-                found = [item for item in (parse_approval(*pair) for pair in bodies) if item is not None]
-        verdict = decide(self._policy, self._request, plan, found, time.time())
+    def _approvals(self) -> list[Approval]:
+        if not needs_approval(self._policy, self._request.verb):
+            return []
+        with self._glass("approvals could not be read"):
+            found = (parse_approval(*pair) for pair in approvals.read(self._store))
+            return [item for item in found if item is not None]
+        return []
+
+    def against(self, plan: Plan | None) -> list[OpsError]:
+        """Everything that would speak against the plan now; for check mode, which is refused nothing."""
+        if plan is None or plan.empty or self._body.get("mode") == "none":
+            return []
+        verdict = decide(self._policy, self._request, plan, self._approvals(), time.time())
+        found = [*verdict.refusals, *verdict.bypassed]
+        if self._lease:
+            view = Leases(self._store).look(self._lease)
+            if view.lease is not None and view.state(time.time()) == "held" and view.lease.run != self._request.run:
+                found.append(held(view, view.lease, time.time(), view.remaining(time.time())))
+        return found
+
+    def grant(self, plans: Mapping[str, Plan], whole: Plan) -> dict[str, object]:
+        """Decide over all hosts of a run, take the lease for all of them and keep the plan; see execute/admission.py.
+
+        Raises OpsError: all refusals together, lease_held, journal_unavailable.
+        """
+        self._check(whole, plans)
+        self._take()
+        try:
+            kept = plan_store.keep(self._store, self._system, self._request, plans, time.time())
+            self._journal([*self._bypasses(), self._event("note", {"code": "admitted", "plan": kept})])
+        except OpsError:
+            self._give_back()
+            raise
+        self._stop.set()
+        return {
+            "run": self._request.run,
+            "plan": kept,
+            "verb": self._request.verb.name,
+            "token": self._token,
+            "hosts": list(self._request.hosts),
+            "envelopes": {host: envelope_of(plan).as_json() for host, plan in plans.items()},
+        }
+
+    def _check_hosts(self) -> None:
+        """Before each batch: too many hosts of the run failed by now, or the window closed meanwhile."""
+        hosts = failed_hosts(self._policy, self._request)
+        now = [item for item in (self._request.window, hosts) if item is not None]
+        past = [item for item in now if self._request.break_glass and item.code in BYPASSABLE]
+        self._bypassed += past
+        if len(past) < len(now):
+            raise refusal([item for item in now if item not in past])
+
+    def _check(self, plan: Plan, plans: Mapping[str, Plan] | None = None) -> None:
+        verdict = decide(self._policy, self._request, plan, self._approvals(), time.time())
         self._bypassed += verdict.bypassed
         if not verdict.refusals:
             return
         error = refusal(verdict.refusals)
         codes = {item.code for item in verdict.refusals}
         if codes & {"approval_required", "approval_expired", "outside_envelope"}:
-            kept = plans.keep(self._store, self._system, self._request, {self._host: plan}, time.time())
+            kept = plan_store.keep(self._store, self._system, self._request, plans or {self._host: plan}, time.time())
             error = OpsError(
                 error.code,
                 error.cause,
@@ -219,9 +281,10 @@ class Admitted:
                 raise
             self._bypassed.append(error)
 
-    def _give_back(self) -> None:
+    def _give_back(self, *, failed: bool = True) -> None:
+        """This host is through; of a run that was decided over all hosts, only one that failed leaves."""
         self._stop.set()
-        if self._token and not self._body.get("keep_lease"):
+        if self._token and (failed or not self._body.get("envelope")):
             with contextlib.suppress(OpsError):
                 Leases(self._store).leave(self._lease, self._request.run, self._host, time.time())
         self._token = 0
@@ -261,8 +324,8 @@ class Admitted:
             return
         self._unwritten = []
 
-    def _report(self) -> dict[str, object]:
-        self._give_back()
+    def _report(self, *, failed: bool) -> dict[str, object]:
+        self._give_back(failed=failed)
         return {
             "guard_report": {
                 "run": self._request.run,
@@ -279,7 +342,7 @@ class Admitted:
         self._journal(
             [self._event(kind, {**said, "failed": True, "seconds": round(time.time() - self._began, 3)})], final=True
         )
-        return self._report()
+        return self._report(failed=True)
 
     def done(self, plan: Plan | None, changed: bool, message: str) -> dict[str, object]:
         """The module ends well."""
@@ -292,7 +355,7 @@ class Admitted:
         if self._plan is not None or changed:
             facts["plan"] = plan.as_dict() if plan else {}
         self._journal([self._event("outcome", facts)], final=True)
-        return self._report()
+        return self._report(failed=False)
 
 
 def plain(error: OpsError) -> dict[str, Json]:

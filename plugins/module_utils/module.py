@@ -109,7 +109,9 @@ def run_module(
     request = cast("dict[str, object]", params.pop("guard", None) or {})
     progress = _progress_writer(cast("str | None", params.pop("progress_file", None)))
     now, check_mode = time.time(), bool(module.check_mode)
-    admission = Admitted(request, params, now) if request and not check_mode else None
+    guard = Admitted(request, params, now) if request else None
+    # nothing is asked or written in check mode; what would be refused is said at the end
+    admission = None if check_mode else guard
     context = Context(check_mode, now, progress, module.warn, admission or Unguarded())
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, _end_orderly)
@@ -134,6 +136,9 @@ def run_module(
         if module._diff:
             after = describe(result.plan.actions)
             answer["diff"] = {"before": "\n".join(result.before) + "\n", "after": "\n".join(after) + "\n"}
+    if guard and check_mode:
+        for error in guard.against(result.plan):
+            module.warn(f"would be refused: {error.message}")
     if admission:
         answer.update(admission.done(result.plan, result.changed, result.message))
     module.exit_json(**answer)

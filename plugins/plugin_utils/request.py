@@ -29,6 +29,23 @@ def group_of(system: str, task_vars: Mapping[str, object]) -> tuple[list[str], l
     return hosts or [me], [name for name in hosts if name not in standing]
 
 
+def standing_hosts(request: Mapping[str, object]) -> list[str]:
+    """The hosts of the run's system that did not fail; the first decides for all."""
+    failed = set(cast("Sequence[str]", request["failed"]))
+    hosts = cast("Sequence[str]", request["hosts"])
+    return [name for name in hosts if name not in failed] or [str(request["host"])]
+
+
+def of_grant(grant: object, run: str, verb: Verb, host: str) -> dict[str, object]:
+    """token, plan and envelope of a grant of this very run; a verb that it does not speak of is decided on its own."""
+    if not isinstance(grant, Mapping) or grant.get("run") != run or grant.get("verb") != verb.name:
+        return {}
+    envelopes = cast("Mapping[str, object]", grant.get("envelopes") or {})
+    # a host that had nothing to do in the plan may do nothing now
+    nothing = {"verb": verb.name, "actions": [], "ceilings": {}}
+    return {"token": grant.get("token"), "plan": grant.get("plan"), "envelope": envelopes.get(host, nothing)}
+
+
 def mode_of(value: object) -> str:
     """saasops_guard: on, or none. Raises OpsError guard_misconfigured."""
     text = str(value if value is not None else "on").lower()

@@ -1,0 +1,73 @@
+# Copyright (c) 2026 saasops.runbook contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The steps of a run that belong to no host's module: decide once over all hosts of a system, and close."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from ansible_collections.saasops.runbook.plugins.module_utils.admitted import Admitted
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.envelope import envelope_of, together
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Action, Plan, describe
+from ansible_collections.saasops.runbook.plugins.module_utils.module import Context, Result
+from ansible_collections.saasops.runbook.plugins.module_utils.store.leases import Leases
+from ansible_collections.saasops.runbook.plugins.module_utils.store.open import open_store
+
+
+def parse_plan(body: Mapping[str, object]) -> Plan:
+    """A plan out of a module's result."""
+    actions = tuple(
+        Action(
+            str(item["kind"]),
+            str(item["object"]),
+            str(item.get("reason") or ""),
+            cast("Mapping[str, object]", item.get("measured") or {}),
+        )
+        for item in cast("Sequence[Mapping[str, object]]", body.get("actions") or [])
+    )
+    ceilings = cast("Mapping[str, int]", body.get("ceilings") or {})
+    return Plan(str(body["verb"]), actions, {name: int(most) for name, most in ceilings.items()})
+
+
+def whole_plan(plans: Mapping[str, Plan]) -> Plan:
+    """One plan of all hosts; ceilings are added. Raises ValueError for none."""
+    envelope = together(envelope_of(plan) for plan in plans.values())
+    actions = tuple(action for _host, plan in sorted(plans.items()) for action in plan.actions)
+    return Plan(envelope.verb, actions, envelope.ceilings)
+
+
+def execute(params: dict[str, object], context: Context) -> Result:
+    """The module admission."""
+    body = cast("dict[str, object]", params["request"])
+    if params["step"] == "close":
+        return _close(params, context, body)
+    plans = {host: parse_plan(plan) for host, plan in cast("dict[str, dict[str, object]]", params["plans"]).items()}
+    if not plans:
+        return Result(Plan(str(body["verb"]), ()), False, "No host has anything to do.", {"grant": {}})
+    plan = whole_plan(plans)
+    lines = [f"{host}: {line}" for host, one in sorted(plans.items()) for line in describe(one.actions)]
+    lines += [f"{host}: envelope {one.envelope()}" for host, one in sorted(plans.items())]
+    lines.append(f"the run: {len(plan.actions)} actions on {len(plans)} hosts, envelope {plan.envelope()}")
+    admitted = Admitted(body, params, context.now)
+    if context.check_mode:
+        against = admitted.against(plan)
+        lines += [f"would be refused: {item.message}" for item in against]
+        return Result(plan, not plan.empty, "Planned.", {"lines": lines, "against": [item.code for item in against]})
+    if plan.empty:
+        return Result(plan, False, "No host has anything to do.", {"lines": lines, "grant": {}})
+    grant = admitted.grant(plans, plan)
+    return Result(plan, False, f"Admitted as plan {grant['plan']}.", {"lines": lines, "grant": grant})
+
+
+def _close(params: dict[str, object], context: Context, body: Mapping[str, object]) -> Result:
+    """Give the lease back, whoever of the run still holds it."""
+    name = str(body.get("lease") or "")
+    if not name or context.check_mode:
+        return Result(None, False, "Nothing is held.")
+    store = open_store(cast("dict[str, object]", params["store"]))
+    held = Leases(store).release(name, str(body["run"]), time.time(), str(body.get("operator") or ""))
+    return Result(None, False, f"Lease {name} given back." if held else "Nothing is held.")
+
+
