@@ -82,14 +82,21 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             return {"changed": False, "ansible_facts": {GRANT: dict(grant)}}
         if host != standing[0]:
             return {"changed": False, "skipped": True, "msg": f"{standing[0]} does it for the whole system."}
-        plans = {
+        made = {
             name: found[verb.name]
             for name in standing
             if isinstance(found := hostvars[name].get(PLANS), Mapping) and verb.name in found
         }
-        answer = self._execute_module(
-            module_args={**args, "request": {**request, "lease_hosts": standing}, "plans": plans}, task_vars=task_vars
-        )
+        leases: dict[str, list[str]] = {}
+        for name, one in made.items():
+            if one["lease"]:
+                leases.setdefault(one["lease"], []).append(name)
+        module_args = {
+            **args,
+            "request": {**request, "leases": leases},
+            "plans": {name: one["plan"] for name, one in made.items()},
+        }
+        answer = self._execute_module(module_args=module_args, task_vars=task_vars)
         if answer.get("grant") is not None:
             answer["ansible_facts"] = {GRANT: answer["grant"] or {"run": request["run"], "hosts": []}}
         if answer.get("lines"):
@@ -150,7 +157,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                     records.settle(report if isinstance(report, dict) else None, answer)
         if task_vars.get("saasops_phase") == "plan" and isinstance(answer.get("plan"), Mapping):
             earlier = cast("Mapping[str, object]", task_vars.get(PLANS) or {})
-            answer["ansible_facts"] = {PLANS: {**earlier, verb.name: answer["plan"]}}
+            answer["ansible_facts"] = {PLANS: {**earlier, verb.name: {"plan": answer["plan"], "lease": request["lease"]}}}
         if isinstance(report, dict):
             for item in report.get("bypassed") or []:
                 display.warning(f"[{item['code']}] gone past: {item['cause']}")

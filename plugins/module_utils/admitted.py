@@ -163,20 +163,24 @@ class Admitted:
         Raises OpsError: all refusals together, lease_held, journal_unavailable.
         """
         self._check(whole, plans)
-        self._take()
+        tokens: dict[str, int] = {}
         try:
+            # in one order, so that two runs never wait for each other
+            for name, hosts in sorted(cast("dict[str, list[str]]", self._body.get("leases") or {}).items()):
+                with self._glass("no lease could be taken"):
+                    tokens[name] = self._acquire(name, tuple(hosts))
             kept = plan_store.keep(self._store, self._system, self._request, plans, time.time())
             self._journal([*self._bypasses(), self._event("note", {"code": "admitted", "plan": kept})])
         except OpsError:
-            self._give_back()
+            for name in tokens:
+                with contextlib.suppress(OpsError):
+                    Leases(self._store).release(name, self._request.run, time.time(), self._request.operator)
             raise
-        self._stop.set()
         return {
             "run": self._request.run,
             "plan": kept,
             "verb": self._request.verb.name,
-            "token": self._token,
-            "hosts": list(self._request.hosts),
+            "tokens": tokens,
             "envelopes": {host: envelope_of(plan).as_json() for host, plan in plans.items()},
         }
 
@@ -227,25 +231,29 @@ class Admitted:
             process_started=int(str(body.get("process_started") or 0)),
         )
 
-    def _take(self) -> None:
-        if not self._lease:
-            return
-        verb = self._request.verb
+    def _acquire(self, name: str, hosts: tuple[str, ...]) -> int:
+        """The token of a lease that all these hosts of the run are in."""
+        verb, tokens = self._request.verb, cast("dict[str, int]", self._body.get("tokens") or {})
         ask = Ask(
-            name=self._lease,
+            name=name,
             run=self._request.run,
-            host=self._host,
+            host=self._host if self._host in hosts else hosts[0],
             holder=self._holder(),
             verb=verb.name,
             verb_class=verb.verb_class,
-            hosts=_names(self._body.get("lease_hosts")) or (self._host,),
+            hosts=hosts,
             reason=str(self._body.get("reason") or ""),
             ttl=int(self._policy.lease_ttl),
-            token=int(str(self._body.get("token") or 0)),
+            token=int(tokens.get(name, 0)),
             dead=frozenset(_names(self._body.get("dead_runs"))),
         )
+        return Leases(self._store).acquire(ask, time.time(), LEASE_WAIT_SECONDS).token
+
+    def _take(self) -> None:
+        if not self._lease:
+            return
         with self._glass("no lease could be taken"):
-            self._token = Leases(self._store).acquire(ask, time.time(), LEASE_WAIT_SECONDS).token
+            self._token = self._acquire(self._lease, (self._host,))
             threading.Thread(target=self._renew, daemon=True, name="saasops-lease").start()
 
     def _renew(self) -> None:

@@ -7,9 +7,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
+from ansible_collections.saasops.runbook.plugins.module_utils.calendar.inventory import parse_freezes, parse_windows
+from ansible_collections.saasops.runbook.plugins.module_utils.calendar.rules import judge
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.guard import parse_policy
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.verbs import Verb
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.verbs import VERBS, Verb
 
 # the inventory's words that a module needs to decide; calendars are judged here, on the controller
 POLICY = ("saasops_approval", "saasops_limits", "saasops_max_failed", "saasops_journal", "saasops_lease_ttl")
@@ -37,13 +39,13 @@ def standing_hosts(request: Mapping[str, object]) -> list[str]:
 
 
 def of_grant(grant: object, run: str, verb: Verb, host: str) -> dict[str, object]:
-    """token, plan and envelope of a grant of this very run; a verb that it does not speak of is decided on its own."""
+    """tokens, plan and envelope of a grant of this very run; a verb that it does not speak of is decided on its own."""
     if not isinstance(grant, Mapping) or grant.get("run") != run or grant.get("verb") != verb.name:
         return {}
     envelopes = cast("Mapping[str, object]", grant.get("envelopes") or {})
     # a host that had nothing to do in the plan may do nothing now
     nothing = {"verb": verb.name, "actions": [], "ceilings": {}}
-    return {"token": grant.get("token"), "plan": grant.get("plan"), "envelope": envelopes.get(host, nothing)}
+    return {"tokens": grant.get("tokens"), "plan": grant.get("plan"), "envelope": envelopes.get(host, nothing)}
 
 
 def mode_of(value: object) -> str:
@@ -68,7 +70,14 @@ def calendar_of(
     windows, freezes = (template(task_vars.get(name) or []) for name in ("saasops_windows", "saasops_freezes"))
     if not windows and not freezes:
         return {"window": None, "deadline": None}
-    verdict = judge(parse_windows(windows), parse_freezes(freezes), verb.name, verb.verb_class, now)
+    zone = str(template(task_vars.get("saasops_timezone") or "UTC"))
+    verdict = judge(
+        parse_windows(windows, zone, tuple(VERBS)),
+        parse_freezes(freezes, zone, tuple(VERBS)),
+        verb.name,
+        verb.verb_class,
+        now,
+    )
     if verdict.allowed:
         return {"window": None, "deadline": verdict.until}
     return {

@@ -62,12 +62,11 @@ def execute(params: dict[str, object], context: Context) -> Result:
 
 
 def _close(params: dict[str, object], context: Context, body: Mapping[str, object]) -> Result:
-    """Give the lease back, whoever of the run still holds it."""
-    name = str(body.get("lease") or "")
-    if not name or context.check_mode:
-        return Result(None, False, "Nothing is held.")
-    store = open_store(cast("dict[str, object]", params["store"]))
-    held = Leases(store).release(name, str(body["run"]), time.time(), str(body.get("operator") or ""))
-    return Result(None, False, f"Lease {name} given back." if held else "Nothing is held.")
-
-
+    """Give back what the run still holds, for whichever of its hosts."""
+    if context.check_mode:
+        return Result(None, False, "Nothing is held in check mode.")
+    leases, run = Leases(open_store(cast("dict[str, object]", params["store"]))), str(body["run"])
+    views, _unreadable = leases.status()
+    mine = [view.name for view in views if view.lease is not None and view.lease.run == run]
+    given = [name for name in mine if leases.release(name, run, time.time(), str(body.get("operator") or ""))]
+    return Result(None, False, f"Given back: {', '.join(given)}." if given else "Nothing is held.")
