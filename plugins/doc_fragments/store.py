@@ -120,7 +120,7 @@ options:
 """
 
     # the same suboptions, so that they are told once
-    COPIES = r"""
+    COPIES: str = r"""
 options:
   copies:
     description:
@@ -133,7 +133,8 @@ options:
 """ + DOCUMENTATION.partition("    suboptions:\n")[2].replace("O(store.", "O(copies.")
 
     # the journal's second place
-    ANCHOR = r"""
+    # annotated, as ansible-test reads plain assignments as one text each
+    ANCHOR: str = r"""
 options:
   anchor:
     description:
