@@ -15,12 +15,14 @@ import os
 import time
 from collections.abc import Mapping
 from typing import cast
+
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.verbs import VERBS, Verb, lease_name, verb_of
-from ansible_collections.saasops.runbook.plugins.plugin_utils import run_state
+from ansible_collections.saasops.runbook.plugins.module_utils.process import is_dead
+from ansible_collections.saasops.runbook.plugins.plugin_utils import run_state, witness
 from ansible_collections.saasops.runbook.plugins.plugin_utils.progress import Watch
 from ansible_collections.saasops.runbook.plugins.plugin_utils.records import Records
 from ansible_collections.saasops.runbook.plugins.plugin_utils.request import (
@@ -34,6 +36,8 @@ from ansible_collections.saasops.runbook.plugins.plugin_utils.request import (
 )
 
 display = Display()
+# seconds that a second attempt waits for a lease; then it names the holder
+LEASE_WAIT = 10.0
 # facts of a host during a run: the plans of its first play, and what the second play admitted
 PLANS, GRANT = "saasops_plans", "saasops_grant"
 
@@ -96,7 +100,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             "request": {**request, "leases": leases},
             "plans": {name: one["plan"] for name, one in made.items()},
         }
-        answer = self._execute_module(module_args=module_args, task_vars=task_vars)
+        answer: dict[str, object] = self._execute_module(module_args=module_args, task_vars=task_vars)
         if answer.get("grant") is not None:
             answer["ansible_facts"] = {GRANT: answer["grant"] or {"run": request["run"], "hosts": []}}
         if answer.get("lines"):
@@ -113,19 +117,35 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         calendar = calendar_of(verb, task_vars, self._templar.template, time.time())
         return as_request(
             verb,
-            run.as_json(),
+            run,
             host,
             hosts,
             failed,
             action=str(self._task.action),
+            witnessed=witness.witness_active(),
             mode=mode_of(self._templar.template(task_vars.get("saasops_guard"))),
             lease=lease_name(verb, str(args.get("database") or "")),
             policy=plain_policy(task_vars, self._templar.template),
             break_glass=str(self._templar.template(task_vars.get("break_glass") or "")),
             reason=str(self._templar.template(task_vars.get("reason") or "")),
-            dead_runs=run_state.dead_runs(),
             **calendar,
-            **of_grant(task_vars.get(GRANT), run.id, verb, host),
+            **of_grant(task_vars.get(GRANT), str(run["run"]), verb, host),
+        )
+
+    def _attempts(self, module_args: dict[str, object], task_vars: dict[str, object]) -> dict[str, object]:
+        """Run the module; when a lease is held, once more: at once if its holder is provably dead, else waiting."""
+        answer: dict[str, object] = self._execute_module(module_args=module_args, task_vars=task_vars)
+        held = _held_by(answer)
+        if not held:
+            return answer
+        request = cast("dict[str, object]", module_args["guard"])
+        report = cast("Mapping[str, object]", answer.get("guard_report") or {})
+        # what the first attempt wrote is written
+        again: dict[str, object] = {**request, "events": report.get("unwritten") or [], "lease_wait": LEASE_WAIT}
+        if is_dead(cast("Mapping[str, object]", held.get("holder") or {})):
+            again["dead_runs"] = [held["run"]]
+        return cast(
+            "dict[str, object]", self._execute_module(module_args={**module_args, "guard": again}, task_vars=task_vars)
         )
 
     def _admitted(
@@ -147,9 +167,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 request.update(records.to_write())
             try:
                 with Watch(self, path, show):
-                    answer = self._execute_module(
-                        module_args={**args, "progress_file": path, "guard": request}, task_vars=task_vars
-                    )
+                    answer = self._attempts({**args, "progress_file": path, "guard": request}, task_vars)
             finally:
                 report = answer.pop("guard_report", None)
                 if not self._task.check_mode:
@@ -157,12 +175,20 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                     records.settle(report if isinstance(report, dict) else None, answer)
         if task_vars.get("saasops_phase") == "plan" and isinstance(answer.get("plan"), Mapping):
             earlier = cast("Mapping[str, object]", task_vars.get(PLANS) or {})
-            answer["ansible_facts"] = {PLANS: {**earlier, verb.name: {"plan": answer["plan"], "lease": request["lease"]}}}
+            answer["ansible_facts"] = {
+                PLANS: {**earlier, verb.name: {"plan": answer["plan"], "lease": request["lease"]}}
+            }
         if isinstance(report, dict):
             for item in report.get("bypassed") or []:
                 display.warning(f"[{item['code']}] gone past: {item['cause']}")
             answer["guard"] = {"run": report["run"], "bypassed": report.get("bypassed") or []}
         return answer
+
+
+def _held_by(answer: Mapping[str, object]) -> Mapping[str, object]:
+    """What a refused module said of the run that holds its lease."""
+    details = answer.get("details")
+    return details if answer.get("code") == "lease_held" and isinstance(details, Mapping) else {}
 
 
 def _failure(error: OpsError) -> dict[str, object]:
@@ -181,9 +207,7 @@ def _unknown_verb(name: str) -> OpsError:
 
 
 def _no_grant(leader: str) -> OpsError:
-    return OpsError(
-        "not_admitted", f"This run was not admitted; {leader} decided for the system.", "See what it said."
-    )
+    return OpsError("not_admitted", f"This run was not admitted; {leader} decided for the system.", "See what it said.")
 
 
 def _no_async() -> OpsError:

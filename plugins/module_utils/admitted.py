@@ -46,8 +46,6 @@ from ansible_collections.saasops.runbook.plugins.module_utils.store.base import 
 from ansible_collections.saasops.runbook.plugins.module_utils.store.leases import Leases
 from ansible_collections.saasops.runbook.plugins.module_utils.store.open import open_store
 
-# a run that meets another one waits this long, and then names it
-LEASE_WAIT_SECONDS = 10.0
 # how much of the ttl passes before a long module renews
 RENEWALS_PER_TTL = 3
 
@@ -117,6 +115,7 @@ class Admitted:
             if beyond is not None:
                 raise beyond
             return
+        self._require_journal()
         agreed = self._body.get("envelope")
         if self._body.get("mode") == "none":
             self._bypassed.append(OpsError("guard_none", "The guard is switched off (saasops_guard: none).", ""))
@@ -137,13 +136,26 @@ class Admitted:
             self._give_back()
             raise
 
+    def _require_journal(self) -> None:
+        """Where a journal is required, what the guard does not see must be seen too."""
+        if self._policy.journal != "required" or self._body.get("witnessed"):
+            return
+        error = OpsError(
+            "journal_unavailable",
+            "The journal is required here, and the callback that records other tasks is not on.",
+            "Set callbacks_enabled = saasops.runbook.witness in ansible.cfg (ANSIBLE_CALLBACKS_ENABLED).",
+        )
+        if not self._request.break_glass:
+            raise error
+        self._bypassed.append(error)
+
     def _approvals(self) -> list[Approval]:
-        if not needs_approval(self._policy, self._request.verb):
-            return []
-        with self._glass("approvals could not be read"):
-            found = (parse_approval(*pair) for pair in approvals.read(self._store))
-            return [item for item in found if item is not None]
-        return []
+        readable: list[Approval] = []
+        if needs_approval(self._policy, self._request.verb):
+            with self._glass("approvals could not be read"):
+                found = (parse_approval(*pair) for pair in approvals.read(self._store))
+                readable = [item for item in found if item is not None]
+        return readable
 
     def against(self, plan: Plan | None) -> list[OpsError]:
         """Everything that would speak against the plan now; for check mode, which is refused nothing."""
@@ -162,6 +174,7 @@ class Admitted:
 
         Raises OpsError: all refusals together, lease_held, journal_unavailable.
         """
+        self._require_journal()
         self._check(whole, plans)
         tokens: dict[str, int] = {}
         try:
@@ -247,7 +260,7 @@ class Admitted:
             token=int(tokens.get(name, 0)),
             dead=frozenset(_names(self._body.get("dead_runs"))),
         )
-        return Leases(self._store).acquire(ask, time.time(), LEASE_WAIT_SECONDS).token
+        return Leases(self._store).acquire(ask, time.time(), float(str(self._body.get("lease_wait") or 0))).token
 
     def _take(self) -> None:
         if not self._lease:
@@ -327,7 +340,7 @@ class Admitted:
                 raise OpsError(
                     "journal_unavailable",
                     f"The journal is required here and could not be written: {error.cause}",
-                    f"{error.remedy} Or go past it with -e break_glass='<why>'; the records then wait on the controller.",
+                    f"{error.remedy} Or go past it with break_glass; the records then wait on the controller.",
                 ) from error
             return
         self._unwritten = []

@@ -137,8 +137,8 @@ def run_module(
             after = describe(result.plan.actions)
             answer["diff"] = {"before": "\n".join(result.before) + "\n", "after": "\n".join(after) + "\n"}
     if guard and check_mode:
-        for error in guard.against(result.plan):
-            module.warn(f"would be refused: {error.message}")
+        for found in guard.against(result.plan):
+            module.warn(f"would be refused: {found.message}")
     if admission:
         answer.update(admission.done(result.plan, result.changed, result.message))
     module.exit_json(**answer)

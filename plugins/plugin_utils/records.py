@@ -1,24 +1,21 @@
 # Copyright (c) 2026 saasops.runbook contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Journal records on their way between the controller and the store: none is lost when the store is away."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
-import platform
 import time
 from collections.abc import Mapping
 from typing import cast
 
-from ansible.release import __version__ as core_version
-
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.journal import Event, new_id, parse_event
-from ansible_collections.saasops.runbook.plugins.module_utils.store.handover import Handover
 from ansible_collections.saasops.runbook.plugins.module_utils.store.journal import spooled
-from ansible_collections.saasops.runbook.plugins.module_utils.store.spool import Batch, Spool, folder_of
-from ansible_collections.saasops.runbook.plugins.plugin_utils import run_state
-from ansible_collections.saasops.runbook.plugins.plugin_utils.version import collection_version
+from ansible_collections.saasops.runbook.plugins.module_utils.store.spool import Batch
+from ansible_collections.saasops.runbook.plugins.plugin_utils import witness
 
 
 class Records:
@@ -28,8 +25,8 @@ class Records:
         self._system = system
         self._request = request
         self._action = action
-        self._handover = Handover(run_state.handover())
-        self._spool = Spool(folder_of(os.path.dirname(run_state.home()), system))
+        self._handover = witness.handover()
+        self._spool = witness.spool(system)
         self._stack = contextlib.ExitStack()
         self._batch: Batch | None = None
         self._given: list[Event] = []
@@ -46,8 +43,10 @@ class Records:
         """events (and events_again_since) of the option guard: spooled ones, the run's first, witnessed tasks."""
         self._batch = self._stack.enter_context(self._spool.merging())
         events = spooled(self._batch.events, time.time(), self._system) if self._batch else []
+        if self._batch is not None and self._batch.torn:
+            events.append(self._event("note", {"code": "spool_torn", "lines": self._batch.torn}))
         if self._first():
-            events.append(self._event("run_started", {"versions": self._versions()}))
+            events.append(self._event("run_started", {"versions": witness.versions()}))
         run = str(self._request["run"])
         witnessed = self._handover.take(frozenset([str(self._request["host"])]))
         events += [task.event(self._system, run) for task in witnessed]
@@ -73,15 +72,13 @@ class Records:
 
     def _first(self) -> bool:
         """Whether nobody of this run has begun the run's records in this system."""
-        path = os.path.join(run_state.handover(), f"begun-{new_id(self._system.encode().ljust(16))[:32]}")
+        name = hashlib.sha256(self._system.encode()).hexdigest()[:16]
+        path = os.path.join(self._handover.folder, f"begun-{name}")
         try:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         except FileExistsError:
             return False
         return True
-
-    def _versions(self) -> dict[str, object]:
-        return {"collection": collection_version(), "core": core_version, "python": platform.python_version()}
 
     def _event(self, kind: str, facts: Mapping[str, object]) -> Event:
         request = self._request

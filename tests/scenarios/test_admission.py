@@ -46,7 +46,9 @@ class System:
             "saasops_store": {"type": "posix", "path": str(self.folder / "store")},
         }
 
-    def verb(self, name: str, *arguments: str, hosts: Mapping[str, Mapping[str, object]] | None = None, **more: object) -> Run:
+    def verb(
+        self, name: str, *arguments: str, hosts: Mapping[str, Mapping[str, object]] | None = None, **more: object
+    ) -> Run:
         """Run a verb; more are variables of the inventory."""
         return play(name, inventory(self.folder, {**self.variables(), **more}, hosts), *arguments)
 
@@ -118,7 +120,12 @@ def test_a_backup_writes_intent_and_outcome_and_leaves_nothing_held(system: Syst
     assert len({record["run"] for record in records}) == 1
     intent, outcome = records[1], records[2]
     assert intent["plan"]["actions"][0]["kind"] == "dump"
-    assert (outcome["changed"], outcome["failed"], outcome["verb"], outcome["class"]) == (True, False, "backup", "routine")
+    assert (outcome["changed"], outcome["failed"], outcome["verb"], outcome["class"]) == (
+        True,
+        False,
+        "backup",
+        "routine",
+    )
     assert system.held() == []
 
 

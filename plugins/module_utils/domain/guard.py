@@ -202,7 +202,10 @@ def approved(
         ), ""
     said = "Only you approved it yourself." if related and not others else "Nobody has approved it."
     return OpsError(
-        "approval_required", f"{request.verb.name} needs an approval on this system. {said}", "Have it approved.", details
+        "approval_required",
+        f"{request.verb.name} needs an approval on this system. {said}",
+        "Have it approved.",
+        details,
     ), ""
 
 
@@ -252,4 +255,3 @@ def parse_approval(key: str, body: Mapping[str, object]) -> Approval | None:
         )
     except (KeyError, ValueError, OpsError):
         return None
-

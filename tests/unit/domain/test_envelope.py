@@ -21,7 +21,9 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import
 
 PLAN = Plan("prune", (Action("delete", "a", "old", {"bytes": 1}), Action("delete", "b", "old")), {"sets": 2})
 PAIRS = st.frozensets(st.tuples(st.sampled_from(["delete", "vacuum"]), st.text(max_size=3)), max_size=4)
-ENVELOPES = st.builds(Envelope, st.just("prune"), PAIRS, st.dictionaries(st.sampled_from(["sets", "rows"]), st.integers(0, 9)))
+ENVELOPES = st.builds(
+    Envelope, st.just("prune"), PAIRS, st.dictionaries(st.sampled_from(["sets", "rows"]), st.integers(0, 9))
+)
 
 
 def test_the_envelope_of_a_plan_has_the_plans_own_digest() -> None:
@@ -77,7 +79,9 @@ def test_within_is_transitive(one: Envelope, two: Envelope, three: Envelope) -> 
         assert outside(one, three) == []
 
 
-@pytest.mark.parametrize("body", [None, {}, {"verb": "x", "actions": [["a"]], "ceilings": {}}, {"verb": "x", "actions": 3}])
+@pytest.mark.parametrize(
+    "body", [None, {}, {"verb": "x", "actions": [["a"]], "ceilings": {}}, {"verb": "x", "actions": 3}]
+)
 def test_what_cannot_be_read_is_refused(body: object) -> None:
     with pytest.raises(OpsError) as caught:
         parse_envelope(body)

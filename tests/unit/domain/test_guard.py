@@ -54,7 +54,12 @@ def codes(policy: Policy, request: Request, plan: Plan = PLAN, approvals: tuple[
         (replace(ASKS, own_approval=True), REQUEST, (replace(APPROVED, by="anna"),), []),
         (Policy(approval=frozenset(["prune"])), REQUEST, (), ["approval_required"]),
         (Policy(approval=frozenset(["response"])), REQUEST, (), []),
-        (ASKS, replace(REQUEST, window=CLOSED, failed=("x",)), (), ["window_closed", "hosts_failed", "approval_required"]),
+        (
+            ASKS,
+            replace(REQUEST, window=CLOSED, failed=("x",)),
+            (),
+            ["window_closed", "hosts_failed", "approval_required"],
+        ),
     ],
 )
 def test_each_rule_refuses_what_it_is_for(
@@ -154,5 +159,7 @@ def test_an_approval_is_read() -> None:
         ("pg_backup_info", {}, "backup", None),
     ],
 )
-def test_a_module_call_belongs_to_a_verb(module: str, params: dict[str, object], part_of: str, expected: object) -> None:
+def test_a_module_call_belongs_to_a_verb(
+    module: str, params: dict[str, object], part_of: str, expected: object
+) -> None:
     assert verb_of(module, params, part_of) == expected
