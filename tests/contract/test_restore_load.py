@@ -17,7 +17,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres import lo
 from ansible_collections.saasops.runbook.tests.lab import postgres, scratch
 from ansible_collections.saasops.runbook.tests.lab.acts import take_backup
 from ansible_collections.saasops.runbook.tests.lab.postgres import Server
-from ansible_collections.saasops.runbook.tests.lab.restores import content, drop_family, fact, restore, swap
+from ansible_collections.saasops.runbook.tests.lab.restores import content, databases, drop_family, fact, restore, swap
 
 ONE = pytest.mark.parametrize("server", [18], indirect=True)
 # beyond one pack of its own (4 MiB), so that a table comes alone
@@ -225,6 +225,28 @@ def test_named_schemas_come_back_frozen_and_alone(
     copy = there_and_back(server, live, store, staging, schemas=["one"])
     assert seen[0].loaded == {("one", "t")}
     assert server.psql("SELECT string_agg(schemaname, ' ') FROM pg_tables WHERE tablename = 't'", copy) == "one"
+
+
+@ONE
+def test_in_place_everything_is_fetched_and_proven_before_the_live_database_goes(
+    server: Server, live: str, store: Path, staging: Path, seen: list[load.Loader]
+) -> None:
+    server.psql(f"CREATE TABLE large AS SELECT i, repeat('x', 90) AS t FROM generate_series(1, {LARGE}) i", live)
+    before, oid = content(server, live), databases(server)[live]
+    take_backup(server, store, live, staging=str(staging))
+    largest = max((store / "backups").glob("*/objects/*"), key=lambda path: path.stat().st_size)
+    whole = largest.read_bytes()
+    largest.chmod(0o600)
+    largest.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+    with pytest.raises(OpsError) as refused:
+        restore(server, store, live, staging=str(staging), in_place=True, acknowledge=["in_place"])
+    assert refused.value.code == "object_damaged"
+    assert databases(server)[live] == oid
+    largest.write_bytes(whole)
+    restore(server, store, live, staging=str(staging), in_place=True, acknowledge=["in_place"])
+    assert databases(server)[live] != oid
+    assert content(server, live) == before
+    assert seen[-1].loaded == {("public", "large")}
 
 
 @ONE
