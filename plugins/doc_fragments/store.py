@@ -120,7 +120,8 @@ options:
 """
 
     # the same suboptions, so that they are told once
-    COPIES = r"""
+    # annotated, as ansible-test reads plain assignments as one text each
+    COPIES: str = r"""
 options:
   copies:
     description:
