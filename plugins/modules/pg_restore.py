@@ -49,7 +49,7 @@ options:
     elements: str
     default: []
   jobs:
-    description: Parallel jobs; V(0) takes one a processor, at most four.
+    description: Parallel jobs; V(0) takes one a processor, at most four, and one more while rows and indexes are made.
     type: int
     default: 0
   staging:

@@ -288,6 +288,25 @@ def test_a_source_that_fails_leaves_no_file_behind_that_looks_whole(far: Far) ->
     assert far.shell("ls", "-A", far.folder) == ""
 
 
+def test_a_file_whose_bytes_are_known_is_written_as_it_is(far: Far) -> None:
+    path = f"{far.folder}/known"
+    known = FileFact("known", len(EVERY_BYTE), hashlib.sha256(EVERY_BYTE).hexdigest())
+    far.transport.write_known(path, iter([EVERY_BYTE]), known)
+    with far.transport.read_file(path) as chunks:
+        assert b"".join(chunks) == EVERY_BYTE
+    with pytest.raises(OpsError) as caught:
+        far.transport.write_known(path, iter([EVERY_BYTE[:-1]]), known)
+    assert caught.value.code == "staging_damaged"
+
+
+def test_files_are_removed_and_one_that_is_gone_is_no_error(far: Far) -> None:
+    paths = [f"{far.folder}/{name}" for name in ("one", "-two\n'é", "never was")]
+    for path in paths[:2]:
+        far.transport.write_file(path, [b"x"])
+    far.transport.remove_files(paths)
+    assert far.shell("ls", "-A", far.folder) == ""
+
+
 def test_a_full_disk_says_so_and_keeps_nothing(far: Far) -> None:
     with pytest.raises(OpsError) as caught:
         far.transport.write_file(f"{far.small}/big", (bytes(1 << 20) for _number in range(20)))

@@ -61,7 +61,8 @@ def fill(point: Path, leave: int = 0) -> Path:
                 # somebody else took a piece meanwhile: a little less, until it fits
                 if error.errno != errno.ENOSPC or size <= STEP:
                     raise
-                size -= STEP
+                room = os.statvfs(point)
+                size = max(1, min(size - STEP, room.f_bavail * room.f_frsize - leave))
 
 
 def _run(*command: str) -> None:

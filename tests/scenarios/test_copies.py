@@ -168,8 +168,10 @@ def test_a_writer_that_cannot_delete_backs_up_and_leaves_the_rest_to_prune(
     writer, pruner = options(guarded_s3, "writer"), options(guarded_s3, "pruner")
     known = hosts(server, shop, tmp_path, saasops_store=writer)
     good(play("backup", known))
-    # what a dead run of this database left
-    begun = {"system": "test", "database": shop, "started": "2026-01-01T00:00:00.000000Z"}
+    # what a dead run of this database, on this server, left
+    (own,) = [key for key in keys(client) if key.endswith("/begun.json")]
+    begun = json.loads(client.get_object(Bucket="backups", Key=own)["Body"].read())
+    begun["started"] = "2026-01-01T00:00:00.000000Z"
     dead = "shop/backups/20260101T000000Z-0badcafe"
     client.put_object(Bucket="backups", Key=f"{dead}/begun.json", Body=json.dumps(begun).encode())
     client.put_object(Bucket="backups", Key=f"{dead}/objects/0001.zst", Body=b"half")

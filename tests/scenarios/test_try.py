@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
-from ansible_collections.saasops.runbook.tests.contract.test_pooler import pgbouncer
 from ansible_collections.saasops.runbook.tests.lab import demo, postgres, s3
+from ansible_collections.saasops.runbook.tests.lab.pgbouncer import pgbouncer
 from ansible_collections.saasops.runbook.tests.lab.playbooks import COLLECTIONS, inventory, play
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,6 +50,11 @@ def shop() -> Iterator[postgres.Server]:
         server.psql(f"CREATE ROLE visitor LOGIN BYPASSRLS PASSWORD '{QUOTED}'")
         server.psql(
             "GRANT pg_read_all_data, pg_read_all_settings TO visitor; GRANT CONNECT ON DATABASE shop TO visitor"
+        )
+        # pg_read_all_data does not open large objects
+        server.psql(
+            "SELECT format('GRANT SELECT ON LARGE OBJECT %s TO visitor', oid) FROM pg_largeobject_metadata \\gexec",
+            "shop",
         )
         server.psql(WATCH, "shop")
         yield server
@@ -258,8 +263,10 @@ def test_what_cannot_be_reached_is_refused_with_a_code_and_no_password(
 
 @pytest.mark.parametrize("mode", ["transaction", "session"])
 def test_a_pooler_is_named_as_what_it_is(shop: postgres.Server, tmp_path: Path, mode: str) -> None:
-    with pgbouncer(shop, "shop", mode) as port:
-        answer = look(tmp_path, f"host={shop.host} port={port} user={shop.user} password={shop.password} dbname=shop")
+    with pgbouncer(shop, mode) as pooler:
+        answer = look(
+            tmp_path, f"host={shop.host} port={pooler.port} user={shop.user} password={shop.password} dbname=shop"
+        )
     assert answer.code == 1
     assert "[pooled_connection]" in answer.output
 

@@ -22,6 +22,9 @@ from ansible_collections.saasops.runbook.plugins.module_utils.store.copies impor
 from ansible_collections.saasops.runbook.plugins.module_utils.store.holdings import Held, take_stock
 from ansible_collections.saasops.runbook.plugins.module_utils.store.open import open_store
 
+# of a store
+Options = Mapping[str, object]
+
 JOBS = 2
 # what concerns one set alone: the others go on
 _OF_ONE_SET = ("copy_conflict", "manifest_damaged", "object_damaged", "object_missing", "set_incomplete", "set_unknown")
@@ -163,7 +166,7 @@ def execute(params: dict[str, object], context: Context) -> Result:
     """The module pg_backup_copy."""
     system = str(params["system"])
     source = open_store(cast("dict[str, object]", params["store"]))
-    copies = [open_store(options) for options in cast("list[Mapping[str, object]]", params["copies"])]
+    copies = [open_store(options) for options in cast("list[Options]", params["copies"])]
     source.check(write=False)
     stock = take_stock(source, system)
     wanted = [str(name) for name in cast("list[object]", params["set"])]

@@ -22,15 +22,15 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.restore imp
     missing_roles,
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.guard import guarded
-from ansible_collections.saasops.runbook.plugins.module_utils.execute.restore_build import (
-    RestoreJob,
-    build,
-    last_backup,
-)
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.restore_build import build, last_backup
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.restore_job import RestoreJob
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Context, Result
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres import server_state as look
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.properties import collation_version_now
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.restore import default_jobs
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.restore import (
+    default_jobs,
+    default_load_jobs,
+)
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.rights import restore_lacks
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.sql import render
 from ansible_collections.saasops.runbook.plugins.module_utils.store import sets
@@ -169,7 +169,7 @@ def execute(params: dict[str, object], context: Context) -> Result:
     system, database = str(params["system"]), str(params["database"])
     with guarded(params, context) as guard:
         manifest, contents = _load_set(params, guard.store, system, database)
-        in_place = bool(params.get("in_place"))
+        in_place, jobs = bool(params.get("in_place")), int(str(params.get("jobs") or 0))
         job = RestoreJob(
             system=system,
             database=database,
@@ -180,7 +180,8 @@ def execute(params: dict[str, object], context: Context) -> Result:
             manifest=manifest,
             contents=contents,
             schemas=tuple(sorted({str(name) for name in cast("list[str]", params.get("schemas") or [])})),
-            jobs=int(str(params.get("jobs") or 0)) or default_jobs(),
+            jobs=jobs or default_jobs(),
+            load_jobs=jobs or default_load_jobs(),
             staging=str(params.get("staging") or STAGING).rstrip("/"),
             acknowledged=tuple(cast("list[str]", params.get("acknowledge") or [])),
             in_place=in_place,

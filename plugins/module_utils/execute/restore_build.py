@@ -7,19 +7,15 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import cast
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.fingerprint import compare, narrowed
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import (
-    Contents,
     Json,
-    Manifest,
-    Member,
-    StoredObject,
     iso,
     new_set_id,
 )
@@ -29,164 +25,48 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.properties 
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.restoration import Restoration, parse
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.restoration import key as record_key
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.restore import estimated_bytes
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.swap import aside_name, written_since
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.tidying import decide_tidying
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.progress import Ticker
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.reconcile import conclude_building, named
-from ansible_collections.saasops.runbook.plugins.module_utils.module import Context
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.restore_job import RestoreJob
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.restore_load import Filling
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres import server_state as look
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.fingerprint import counters, take_fingerprint
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.locks import confirm
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.properties import read_properties, set_right
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.restore import (
     connected,
     create_database,
-    lend_create,
-    prepare_schemas,
-    run_pg_restore,
-    settle_schemas,
-    table_sizes,
+    restored_tables,
     vacuum,
-    vacuum_in_budget,
-    write_member,
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.snapshot import plain_view
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.sql import ident, render
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.sql import ident
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.swap import Rename, exchange, rows_written
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.tables import relations
 from ansible_collections.saasops.runbook.plugins.module_utils.store import sets
-from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Store
-from ansible_collections.saasops.runbook.plugins.module_utils.store.codec import open_codec
-from ansible_collections.saasops.runbook.plugins.module_utils.store.pack import read_packs
 from ansible_collections.saasops.runbook.plugins.module_utils.store.restorations import save
 
-# tables up to this many bytes in all are vacuumed before the switch, the others after it
-VACUUM_BUDGET = 64 * 1024 * 1024
 # a tenth of the usual sample: good enough for plans until the large tables are vacuumed and analyzed in full
 ROUGH_STATISTICS = 10
 
 
-@dataclass(frozen=True)
-class RestoreJob:
-    """All that one restore works with. session is one of the maintenance database and holds the advisory lock."""
-
-    system: str
-    database: str
-    target: Target
-    store: Store
-    session: Session
-    context: Context
-    manifest: Manifest
-    contents: Contents
-    schemas: tuple[str, ...]
-    jobs: int
-    staging: str
-    acknowledged: tuple[str, ...]
-    in_place: bool
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """The schemas that are restored; () for a whole database."""
-        return self.schemas or self.manifest.schemas
-
-
-def _fetch(job: RestoreJob, record: Restoration) -> str:
-    """Bring the dump into the staging folder, whole and proven; returns the path for pg_restore."""
-    transport, report = job.target.transport, Ticker(job.context)
-    transport.make_folder(record.staging)
-    if job.manifest.pipeline == "directory":
-        transport.make_folder(f"{record.staging}/dump")
-    total, done = job.manifest.stored_bytes, 0
-
-    def sink(member: Member, chunks: Iterator[bytes]) -> None:
-        if member.name.startswith("dump"):
-            write_member(transport, record.staging, member, chunks)
-
-    def finished(stored: StoredObject) -> None:
-        nonlocal done
-        done += stored.length
-        report(f"fetching {job.manifest.set_id}: {done:,} of {total:,} bytes")
-
-    read_packs(
-        job.store,
-        sets.folder(job.manifest.set_id),
-        job.contents.objects,
-        open_codec(job.manifest.codec),
-        sink,
-        workers=job.jobs,
-        finished=finished,
-    )
-    return f"{record.staging}/{'dump' if job.manifest.pipeline == 'directory' else 'dump.custom'}"
-
-
-def _load(job: RestoreJob, record: Restoration, dump: str) -> list[str]:
-    """Fill the new database; returns pg_restore's warnings."""
-    properties, report = job.contents.properties, Ticker(job.context)
-    if job.parts:
-        with connected(job.target, record.building, 1) as (session,):
-            prepare_schemas(
-                session,
-                properties,
-                job.parts,
-                keep_versions="extension_version" not in job.acknowledged,
-            )
-    started, total = time.monotonic(), estimated_bytes(job.manifest, properties)
-    owners = [str(name) for name in cast("list[str]", properties.get("owners") or []) if not name.startswith("pg_")]
-    # an ordinary role that gives objects away does it in two steps
-    in_steps = not job.parts and len(owners) > 1 and not look.rights(job.session)[0]
-
-    def tick() -> None:
-        size = int(str(job.session.value(render("SELECT pg_database_size({oid}::oid)", oid=record.target_oid))))
-        seconds = time.monotonic() - started
-        report(f"restoring: {size:,} of about {total:,} bytes, {size / 1e6 / max(seconds, 0.1):.0f} MB/s")
-
-    def fill(entries: str) -> list[str]:
-        return run_pg_restore(
-            job.target,
-            record.building,
-            job.session.version,
-            dump,
-            jobs=job.jobs,
-            schemas=job.parts,
-            no_tablespaces="missing_tablespaces" in job.acknowledged,
-            entries=entries,
-            tick=tick,
-        )
-
-    try:
-        if not in_steps:
-            return fill("all")
-        said = fill("schemas")
-        with connected(job.target, record.building, 1) as (session,):
-            lend_create(session, owners)
-            said += fill("others")
-            settle_schemas(session, properties)
-        return said
-    except OpsError as error:
-        if job.parts and "does not exist" in error.cause:
-            raise OpsError(
-                "schema_dependency",
-                f"Objects in {', '.join(job.parts)} refer to something outside of these schemas: {error.cause}",
-                "Name the schemas that they refer to as well.",
-            ) from error
-        raise
-
-
-def _tidy(job: RestoreJob, record: Restoration) -> tuple[str, ...]:
+def _tidy(job: RestoreJob, record: Restoration, frozen: Collection[tuple[str, str]]) -> tuple[str, ...]:
     """Vacuum and analyze what is small, analyze the rest roughly; returns the tables left for after a switch."""
     report = Ticker(job.context)
-    with connected(job.target, record.building, job.jobs) as sessions:
+    with connected(job.target, record.building, job.load_jobs) as sessions:
         for session in sessions:
             # a crash throws the database away, and the commit of the switch makes all before it durable
             session.run("SET synchronous_commit = off")
-        now, left = vacuum_in_budget(table_sizes(sessions[0]), VACUUM_BUDGET)
-        vacuum(sessions, now, "VACUUM (FREEZE, ANALYZE)", lambda n, of: report(f"vacuuming: table {n} of {of}"))
+        plan = decide_tidying(restored_tables(sessions[0]), frozen)
+        vacuum(sessions, plan.vacuum, "VACUUM (FREEZE, ANALYZE)", lambda n, of: report(f"vacuuming: table {n} of {of}"))
+        vacuum(sessions, plan.analyze, "ANALYZE", lambda n, of: report(f"analyzing: table {n} of {of}"))
         for session in sessions:
             session.run(f"SET default_statistics_target = {ROUGH_STATISTICS}")
-        vacuum(sessions, left, "ANALYZE", lambda n, of: report(f"analyzing: large table {n} of {of}"))
-    return tuple(left)
+        vacuum(sessions, plan.rough, "ANALYZE", lambda n, of: report(f"analyzing: large table {n} of {of}"))
+    return plan.left
 
 
 def _expected_properties(job: RestoreJob) -> dict[str, Json]:
@@ -247,17 +127,20 @@ def _build(job: RestoreJob, record: Restoration, roles: list[str]) -> tuple[Rest
     if roles and not look.rights(session)[0]:
         # an ordinary role gives objects only to roles that it is a member of
         session.run(f"GRANT {', '.join(map(ident, roles))} TO CURRENT_USER")
+
+    def make() -> Restoration:
+        made = _make_room(job, record) if job.in_place else record
+        create_database(session, made.building, own, default_tablespace="missing_tablespaces" in job.acknowledged)
+        oid = look.database_oid(session, made.building)
+        job.context.progress(f"restoring into {made.target}")
+        return save(job.store, replace(made, target_oid=oid or 0))
+
     job.context.progress(f"fetching {job.manifest.set_id}: {job.manifest.stored_bytes:,} bytes")
-    dump = _fetch(job, record)
-    if job.in_place:
-        record = _make_room(job, record)
-    create_database(session, record.building, own, default_tablespace="missing_tablespaces" in job.acknowledged)
-    oid = look.database_oid(session, record.building)
-    record = save(job.store, replace(record, target_oid=oid or 0))
-    job.context.progress(f"restoring into {record.target}")
-    warnings = _load(job, record, dump)
+    filling = Filling(job, record, make)
+    warnings = filling.run()
+    record = filling.record
     job.target.transport.remove_tree(record.staging)
-    left = _tidy(job, record)
+    left = _tidy(job, record, filling.frozen)
     if not job.parts:
         wanted = own
         if "missing_tablespaces" in job.acknowledged:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import iso, posix
@@ -64,7 +64,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.store.restorations
 
 # an undo that meets new writes counts them and tries again this often
 COUNTS = 3
-# how long the sequences are watched for their pace
+# how long the sequences are watched for their pace, at least
 PACE_SECONDS = 0.3
 
 
@@ -98,7 +98,24 @@ def _catch_up(session: Session, states: list[SequenceState], behind: dict[str, S
         )
 
 
-def _hand_on(job: SwapJob, scene: Scene) -> dict[str, SequenceState]:
+@dataclass(frozen=True)
+class _Watch:
+    """Where the live database's sequences were at a moment of time.monotonic(), to tell their pace later."""
+
+    began: float
+    states: dict[str, SequenceState]
+
+
+def _watch(job: SwapJob) -> _Watch:
+    """Begin to watch the live database's sequences; what has to be read anyway is read meanwhile."""
+    states: dict[str, SequenceState] = {}
+    if look.database_oid(job.session, job.database) is not None:
+        with connected(job.target, job.database, 1) as (session,):
+            states = look.read_sequences(session)
+    return _Watch(time.monotonic(), states)
+
+
+def _hand_on(job: SwapJob, scene: Scene, watch: _Watch) -> dict[str, SequenceState]:
     """Bring the database that takes over to where the live one is: own traits, sequences with a reserve.
 
     Returns its sequences as they stand then.
@@ -111,10 +128,9 @@ def _hand_on(job: SwapJob, scene: Scene) -> dict[str, SequenceState]:
         if scene.live_oid is None:
             return present
         with connected(job.target, job.database, 1) as (leaving,):
-            first, began = look.read_sequences(leaving), time.monotonic()
-            time.sleep(PACE_SECONDS)
+            time.sleep(max(0.0, PACE_SECONDS - (time.monotonic() - watch.began)))
             second, ended = look.read_sequences(leaving), time.monotonic()
-        moved = reserved(first, second, ended - began, present)
+        moved = reserved(watch.states, second, ended - watch.began, present)
         _advance(taking_over, moved)
     return {**present, **{item.name: item for item in moved}}
 
@@ -141,6 +157,7 @@ def _after_exchange(
 
 def switch(job: SwapJob, record: Restoration) -> tuple[Plan, Restoration, dict[str, object]]:
     """Give the live name to the restored database."""
+    watch = _watch(job)
     losses = losses_since_backup(job, record, look.database_oid(job.session, job.database), job.database)
     scene = read_scene(job, record, record.target, losses, None)
     aside = aside_name(job.database, "before", job.stamp)
@@ -148,9 +165,9 @@ def switch(job: SwapJob, record: Restoration) -> tuple[Plan, Restoration, dict[s
     if job.context.check_mode:
         return plan, record, {"losses": losses.as_json()}
     job.context.authorise(plan)
-    set_to = _hand_on(job, scene)
     with connected(job.target, record.target, 1) as (session,):
         written = counters(session)
+    set_to = _hand_on(job, scene, watch)
     hold = poolers.hold_of(job.target, job.poolers, scene.pools)
     record = save(
         job.store,
@@ -230,6 +247,7 @@ def undo(job: SwapJob, record: Restoration) -> tuple[Plan, Restoration, dict[str
     aside = aside_name(job.database, "undone", job.stamp)
     try:
         for attempt in range(1, COUNTS + 1):
+            watch = _watch(job)
             live_oid = look.database_oid(job.session, job.database)
             # first the sum, then the count by table: what is written in between shows as a changed sum
             base = rows_written(job.session, live_oid) if live_oid is not None else 0
@@ -243,7 +261,7 @@ def undo(job: SwapJob, record: Restoration) -> tuple[Plan, Restoration, dict[str
             hold = poolers.hold_of(job.target, job.poolers, scene.pools)
             record = save(job.store, replace(record, state="undoing", newer=newer, paused=hold.labels))
             open_database(job.session, record.aside)
-            set_to = _hand_on(job, scene)
+            set_to = _hand_on(job, scene, watch)
             try:
                 with hold:
                     confirm(job.session, job.system, job.database)

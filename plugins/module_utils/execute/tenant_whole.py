@@ -18,7 +18,11 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest im
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.properties import Grant
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.tenant_refusals import mismatch
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.tenant_source import Chosen
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.dump import failure, wait_for
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.dump import (
+    failure,
+    statistics_options,
+    wait_for,
+)
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.properties import grant_statements
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.restore import INDEX_MEMORY_MB, LOADING
@@ -122,6 +126,7 @@ def _script(job: Whole, name: str, sections: Sequence[str]) -> str:
     path = f"{job.folder}/{name}"
     argv = [job.target.tool("pg_restore", job.version), f"--schema={job.tenant}", f"--file={path}"]
     argv += [f"--section={section}" for section in sections]
+    argv += statistics_options(job.version, "--no-statistics")
     if not job.publications:
         argv.append("--no-publications")
     done = job.target.transport.run([*argv, job.dump], env={"PGAPPNAME": job.target.connection.application_name})

@@ -20,6 +20,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.transport.base imp
 
 CHUNK = 1 << 20
 LOCK_WAIT = "--lock-wait-timeout=30s"
+STATISTICS_SINCE = 180000
 
 
 def _options(snapshot: str, schemas: Sequence[str]) -> list[str]:
@@ -29,11 +30,18 @@ def _options(snapshot: str, schemas: Sequence[str]) -> list[str]:
     return options
 
 
+def statistics_options(version: int, option: str) -> list[str]:
+    """[option] where client tools and server know of statistics in a dump: from version 18 on."""
+    return [option] if version >= STATISTICS_SINCE else []
+
+
 def failure(tool: str, code: int, stderr: str) -> OpsError:
     """What a client tool's exit code and last words mean."""
     lines = [line for line in stderr.strip().split("\n") if line]
-    said = next((line for line in lines if "error:" in line or "FATAL" in line), lines[-1] if lines else "no message")
-    said = re.sub(r"^\S*?(pg_\w+|psql): (error: )?", "", said)
+    said = next(
+        (line for line in lines if re.search("error:|ERROR:|FATAL", line)), lines[-1] if lines else "no message"
+    )
+    said = re.sub(r"^\S*?(pg_\w+|psql(:<stdin>:\d+)?): (error: )?", "", said)
     if "could not obtain lock" in stderr or "canceling statement due to lock timeout" in stderr:
         return OpsError(
             "lock_timeout",
@@ -77,7 +85,7 @@ def dump_to_folder(
 ) -> None:
     """pg_dump in directory format, uncompressed (we compress with zstd), into a folder that does not exist yet."""
     argv = [target.tool("pg_dump", version), "--format=directory", f"--jobs={jobs}", "--compress=0", "--no-sync"]
-    argv += [f"--file={folder}", *_options(snapshot, schemas)]
+    argv += [f"--file={folder}", *statistics_options(version, "--statistics"), *_options(snapshot, schemas)]
     with target.environment(database) as env:
         process = target.transport.start(argv, env=env, stdout=False)
         try:
@@ -95,7 +103,8 @@ def dump_stream(
     The exit code is looked at before the last chunk is given out: a dump that was cut raises inside the reader,
     so that nothing that consumed it (a put to the store) completes.
     """
-    argv = [target.tool("pg_dump", version), "--format=custom", "--compress=0", *_options(snapshot, schemas)]
+    argv = [target.tool("pg_dump", version), "--format=custom", "--compress=0"]
+    argv += [*statistics_options(version, "--statistics"), *_options(snapshot, schemas)]
     with target.environment(database) as env:
         process = target.transport.start(argv, env=env)
         stdout = process.stdout

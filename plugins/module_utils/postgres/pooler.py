@@ -13,7 +13,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import StringIO
 from typing import TYPE_CHECKING, cast
@@ -85,7 +85,7 @@ def poolers_of(params: Mapping[str, object], application_name: str) -> list[Pool
             str(item.get("database") or ""),
             float(str(PAUSE_TIMEOUT if item.get("pause_timeout") is None else item["pause_timeout"])),
         )
-        for item in cast("Sequence[Mapping[str, object]]", params.get("poolers") or [])
+        for item in cast("list[Mapping[str, object]]", params.get("poolers") or [])
     ]
 
 

@@ -16,7 +16,13 @@ from typing import cast
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json, Member
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.properties import Database, Grant
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.dump import failure, wait_for
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.tidying import RestoredTable
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.dump import (
+    STATISTICS_SINCE,
+    failure,
+    statistics_options,
+    wait_for,
+)
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.properties import (
     create_statement,
@@ -24,14 +30,16 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.propertie
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.sql import ident, literal, render
-from ansible_collections.saasops.runbook.plugins.module_utils.transport.base import Transport
+from ansible_collections.saasops.runbook.plugins.module_utils.transport.base import FileFact, Transport
 
 # nobody reads these pages yet and a crash throws the database away, so a commit need not wait for the disk
 LOADING = (
     "-c synchronous_commit=off -c default_transaction_read_only=off -c maintenance_work_mem={memory}MB"
-    " -c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"
+    " -c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 -c jit=off"
 )
 INDEX_MEMORY_MB = 256
+# with a job for each processor nothing is left for helpers of one job, which only cost
+ALONE = " -c max_parallel_maintenance_workers=0"
 # 4033; 6106 16811 PUBLICATION TABLE schema publication table owner
 PUBLISHED = re.compile(rb"\d+; \d+ \d+ PUBLICATION TABLE")
 # 6; 2615 16390 SCHEMA - name owner
@@ -47,6 +55,11 @@ def create_database(session: Session, name: str, wanted: Database, *, default_ta
         wanted = replace(wanted, tablespace="pg_default")
     session.run(create_statement(name, wanted, session.version))
     session.run(f"REVOKE ALL ON DATABASE {ident(name)} FROM PUBLIC")
+
+
+def loading_options(jobs: int) -> str:
+    """PGOPTIONS of sessions that fill a database, of which `jobs` work at the same time."""
+    return LOADING.format(memory=INDEX_MEMORY_MB) + (ALONE if jobs >= (os.cpu_count() or 1) else "")
 
 
 def prepare_schemas(
@@ -117,15 +130,8 @@ def _as_grants(rows: Sequence[Mapping[str, Json]]) -> tuple[Grant, ...]:
 
 
 def write_member(transport: Transport, folder: str, member: Member, chunks: Iterator[bytes]) -> None:
-    """Write one member below folder and compare what the far side has with the manifest. Raises staging_damaged."""
-    fact = transport.write_file(f"{folder}/{member.name}", chunks)
-    if (fact.length, fact.sha256) != (member.length, member.sha256):
-        raise OpsError(
-            "staging_damaged",
-            f"{member.name} has other bytes in the staging folder than in the set.",
-            "Check the staging path's device, or name another path; then run the verb again.",
-            {"member": member.name, "length": fact.length, "expected": member.length},
-        )
+    """Write one member below folder; chunks prove themselves at their end (store.pack). Raises staging_damaged."""
+    transport.write_known(f"{folder}/{member.name}", chunks, FileFact(member.name, member.length, member.sha256))
 
 
 def run_pg_restore(
@@ -137,30 +143,30 @@ def run_pg_restore(
     jobs: int,
     schemas: Collection[str],
     no_tablespaces: bool,
-    entries: str = "all",
     tick: Callable[[], None],
+    entries: str = "",
 ) -> list[str]:
     """pg_restore of a directory or a custom-format file into an empty database; returns its warnings.
 
-    entries: all, or in two steps the schemas alone and then the others.
+    entries: the path of a list, when not all of it is to be restored.
     Raises OpsError with pg_restore's first error. Warnings are shown and no more: what matters of them is seen when
     the catalogs are compared.
     """
     tool = target.tool("pg_restore", version)
     argv = [tool, "--exit-on-error", "--no-password", f"--jobs={jobs}", "--no-subscriptions"]
+    argv += statistics_options(version, "--no-statistics")
     argv += [f"--schema={name}" for name in schemas]
-    if schemas:
+    if schemas and not entries:
         # pg_restore counts a table's membership in a publication to the table's schema, but not the publication itself
-        argv.append(f"--use-list={_listed(target.transport, tool, dump, lambda line: not PUBLISHED.match(line))}")
-    elif entries != "all":
-        wanted = entries == "schemas"
-        argv.append(f"--use-list={_listed(target.transport, tool, dump, lambda e: bool(SCHEMA.match(e)) == wanted)}")
+        entries = entries_list(target.transport, tool, dump, lambda line: not PUBLISHED.match(line))
+    if entries:
+        argv.append(f"--use-list={entries}")
     if no_tablespaces:
         argv.append("--no-tablespaces")
     # an empty name makes libpq take PGDATABASE: names are not parsed as connection strings there
     argv += ["--dbname=", dump]
     with target.environment(database) as env:
-        options = LOADING.format(memory=INDEX_MEMORY_MB)
+        options = loading_options(jobs)
         process = target.transport.start(argv, env={**env, "PGOPTIONS": options}, stdout=False)
         try:
             wait_for(process, "pg_restore", tick)
@@ -170,27 +176,46 @@ def run_pg_restore(
     return [line for line in said.split("\n") if line]
 
 
-def _listed(transport: Transport, tool: str, dump: str, keep: Callable[[bytes], bool]) -> str:
+def restore_statistics(
+    target: Target, database: str, version: int, dump: str, schemas: Collection[str], tick: Callable[[], None]
+) -> list[str]:
+    """Give the tables of a restored database the planner's statistics that are in the dump; returns warnings.
+
+    Nothing hangs on them: what has none afterwards is analyzed.
+    """
+    if version < STATISTICS_SINCE:
+        return []
+    argv = [target.tool("pg_restore", version), "--no-password", "--statistics-only"]
+    argv += [*(f"--schema={name}" for name in schemas), "--dbname=", dump]
+    with target.environment(database) as env:
+        process = target.transport.start(argv, env={**env, "PGOPTIONS": loading_options(1)}, stdout=False)
+        try:
+            with contextlib.suppress(OpsError):
+                wait_for(process, "pg_restore", tick)
+            said = process.stderr_text().strip()
+        finally:
+            process.kill()
+    return [line for line in said.split("\n") if "pg_restore: " in line]
+
+
+def entries_list(transport: Transport, tool: str, dump: str, keep: Callable[[bytes], bool]) -> str:
     """The path of a list of those entries of the dump that are kept."""
-    done = transport.run([tool, "--list", dump], timeout=600)
-    if done.code != 0:
-        raise failure("pg_restore --list", done.code, done.stderr.decode("utf-8", "replace"))
-    kept = [line for line in done.stdout.split(b"\n") if keep(line)]
     path = f"{dump}.list"
-    transport.write_file(path, [b"\n".join(kept)])
+    transport.write_file(path, [b"\n".join(line for line in listing(transport, tool, dump).split(b"\n") if keep(line))])
     return path
 
 
-def vacuum_in_budget(sizes: Sequence[tuple[str, int]], budget: int) -> tuple[list[str], list[str]]:
-    """(tables to vacuum now, tables to leave) by size in bytes: the smallest first, up to budget bytes in all."""
-    now, left, spent = [], [], 0
-    for name, size in sorted(sizes, key=lambda item: item[1]):
-        if spent + size <= budget:
-            spent += size
-            now.append(name)
-        else:
-            left.append(name)
-    return now, left
+def without_publications(listed: bytes) -> bytes:
+    """The lines of pg_restore --list but those of membership in publications."""
+    return b"\n".join(line for line in listed.split(b"\n") if not PUBLISHED.match(line))
+
+
+def listing(transport: Transport, tool: str, dump: str, *options: str) -> bytes:
+    """pg_restore --list of a dump, with pg_restore's own options."""
+    done = transport.run([tool, "--list", *options, dump], timeout=600)
+    if done.code != 0:
+        raise failure("pg_restore --list", done.code, done.stderr.decode("utf-8", "replace"))
+    return done.stdout
 
 
 def vacuum(sessions: Sequence[Session], tables: Sequence[str], command: str, tick: Callable[[int, int], None]) -> None:
@@ -213,19 +238,39 @@ def vacuum(sessions: Sequence[Session], tables: Sequence[str], command: str, tic
             tick(done, len(tables))
 
 
-def table_sizes(session: Session) -> list[tuple[str, int]]:
-    """Every table and populated materialized view, quoted, with its size in bytes."""
+def restored_tables(session: Session) -> list[RestoredTable]:
+    """Every table and populated materialized view of the session's database."""
     rows = session.rows(
-        "SELECT n.nspname::text AS schema, c.relname::text AS name, pg_table_size(c.oid) AS bytes FROM pg_class c"
-        " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'm') AND c.relispopulated"
+        "SELECT n.nspname::text AS schema, c.relname::text AS name, pg_table_size(c.oid) AS bytes,"
+        " coalesce(pg_relation_size(nullif(c.reltoastrelid, 0)), 0) > 0 AS toast,"
+        " EXISTS (SELECT FROM pg_statistic_ext e WHERE e.stxrelid = c.oid) AS extended,"
+        " (n.nspname, c.relname) IN (SELECT schemaname, tablename FROM pg_stats) AS analyzed"
+        " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE c.relkind IN ('r', 'm') AND c.relispopulated"
         " AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
     )
-    return [(render("{t:I}", t=(str(r["schema"]), str(r["name"]))), int(str(r["bytes"]))) for r in rows]
+    return [
+        RestoredTable(
+            schema=str(r["schema"]),
+            name=str(r["name"]),
+            sql=render("{t:I}", t=(str(r["schema"]), str(r["name"]))),
+            bytes=int(str(r["bytes"])),
+            toast=bool(r["toast"]),
+            analyzed=bool(r["analyzed"]),
+            extended=bool(r["extended"]),
+        )
+        for r in rows
+    ]
 
 
 def drop_database(session: Session, name: str) -> None:
     """Drop a half-made database and whoever is in it. Raises OpsError (server's)."""
     session.run(f"DROP DATABASE IF EXISTS {ident(name)} WITH (FORCE)")
+
+
+def default_load_jobs() -> int:
+    """One more than default_jobs: while one waits for the disk or its client, another works."""
+    return default_jobs() + 1
 
 
 def default_jobs() -> int:

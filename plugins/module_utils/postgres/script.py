@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.script import Entry, digest_script
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.dump import failure
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.dump import failure, statistics_options
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.sql import ident
 
@@ -30,7 +30,9 @@ def _digest(target: Target, argv: Sequence[str], env: dict[str, str], tool: str)
 
 def archive_digest(target: Target, version: int, archive: str) -> dict[str, Entry]:
     """The digest of what pg_restore would run for an archive on the far side."""
-    argv = [target.tool("pg_restore", version), "--file=-", "--no-subscriptions", archive]
+    argv = [target.tool("pg_restore", version), "--file=-", "--no-subscriptions"]
+    # those of the restored database are its own
+    argv += [*statistics_options(version, "--no-statistics"), archive]
     return _digest(target, argv, {}, "pg_restore")
 
 

@@ -26,6 +26,10 @@ class Crew:
         self._workers = max(1, workers)
         self._stopped = threading.Event()
 
+    def stop(self) -> None:
+        """Give the work up: look() raises from now on."""
+        self._stopped.set()
+
     def look(self) -> None:
         """Raises CancelledError when the work was given up."""
         if self._stopped.is_set():

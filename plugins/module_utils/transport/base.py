@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import IO, Protocol
 
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
+
 
 @dataclass(frozen=True)
 class Completed:
@@ -26,6 +28,16 @@ class FileFact:
     name: str
     length: int
     sha256: str
+
+
+def staging_damaged(path: str, known: FileFact, length: int) -> OpsError:
+    """A file on the far side is not what was given to it."""
+    return OpsError(
+        "staging_damaged",
+        f"{known.name} has other bytes in the staging folder than in the set.",
+        "Check the staging path's device, or name another path; then run the verb again.",
+        {"member": known.name, "path": path, "length": length, "expected": known.length},
+    )
 
 
 class Process(Protocol):
@@ -93,6 +105,16 @@ class Transport(Protocol):
 
         Not synced to the device: such a file serves the run that writes it, and no run survives a crash of the host.
         """
+
+    def write_known(self, path: str, chunks: Iterable[bytes], known: FileFact) -> None:
+        """Write a file whole; chunks raise at their end when they are not what `known` says.
+
+        So nothing is left to prove where the bytes are written by this process; where they travel, length and SHA-256
+        of what arrived are compared with `known`. Raises staging_damaged.
+        """
+
+    def remove_files(self, paths: Sequence[str]) -> None:
+        """Remove files; no error for one that is gone."""
 
     def free_bytes(self, path: str) -> int:
         """Bytes free for this user on the volume of path (or of its nearest existing parent)."""

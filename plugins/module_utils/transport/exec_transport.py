@@ -16,7 +16,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.transport import agent
-from ansible_collections.saasops.runbook.plugins.module_utils.transport.base import Completed, FileFact, Process
+from ansible_collections.saasops.runbook.plugins.module_utils.transport.base import (
+    Completed,
+    FileFact,
+    Process,
+    staging_damaged,
+)
 from ansible_collections.saasops.runbook.plugins.module_utils.transport.exec_process import (
     ExecProcess,
     Gateway,
@@ -180,6 +185,14 @@ class ExecTransport:
                 with contextlib.suppress(OpsError, subprocess.TimeoutExpired):
                     self.run(["rm", "-f", "--", partial], timeout=PATIENCE)
         return FileFact(os.path.basename(path), length, checksum.hexdigest())
+
+    def write_known(self, path: str, chunks: Iterable[bytes], known: FileFact) -> None:
+        far = self.write_file(path, chunks)
+        if (far.length, far.sha256) != (known.length, known.sha256):
+            raise staging_damaged(path, known, far.length)
+
+    def remove_files(self, paths: Sequence[str]) -> None:
+        self.run(["rm", "-f", "--", *paths], timeout=PATIENCE)
 
     def free_bytes(self, path: str) -> int:
         done = self._sh(agent.FREE, path, timeout=PATIENCE)

@@ -19,7 +19,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import IO
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
-from ansible_collections.saasops.runbook.plugins.module_utils.transport.base import Completed, FileFact, Process
+from ansible_collections.saasops.runbook.plugins.module_utils.transport.base import (
+    Completed,
+    FileFact,
+    Process,
+    staging_damaged,
+)
 from ansible_collections.saasops.runbook.plugins.module_utils.transport.own import MARK, RUN
 
 CHUNK = 1 << 20
@@ -187,23 +192,25 @@ class LocalTransport:
             yield iter(lambda: stream.read(CHUNK), b"")
 
     def write_file(self, path: str, chunks: Iterable[bytes]) -> FileFact:
-        partial = f"{path}.partial-{os.urandom(4).hex()}"
-        checksum, length = hashlib.sha256(), 0
-        try:
-            with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb", buffering=0) as stream:
-                for chunk in chunks:
-                    view = memoryview(chunk)
-                    while view:
-                        view = view[stream.write(view) :]
-                    checksum.update(chunk)
-                    length += len(chunk)
-            os.replace(partial, path)
-        except OSError as error:
-            raise _file_error(error, path) from error
-        finally:
-            with contextlib.suppress(OSError):
-                os.unlink(partial)
+        checksum = hashlib.sha256()
+
+        def hashed() -> Iterator[bytes]:
+            for chunk in chunks:
+                checksum.update(chunk)
+                yield chunk
+
+        length = _write(path, hashed())
         return FileFact(os.path.basename(path), length, checksum.hexdigest())
+
+    def write_known(self, path: str, chunks: Iterable[bytes], known: FileFact) -> None:
+        length = _write(path, chunks)
+        if length != known.length:
+            raise staging_damaged(path, known, length)
+
+    def remove_files(self, paths: Sequence[str]) -> None:
+        for path in paths:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
 
     def free_bytes(self, path: str) -> int:
         while not os.path.exists(path):
@@ -236,6 +243,25 @@ class LocalTransport:
             deadline = time.monotonic() + 2
             while any(os.path.exists(f"/proc/{pid}") for pid in left) and time.monotonic() < deadline:
                 time.sleep(0.05)
+
+
+def _write(path: str, chunks: Iterable[bytes]) -> int:
+    """Write a file that appears whole or not at all; returns its length."""
+    partial, length = f"{path}.partial-{os.urandom(4).hex()}", 0
+    try:
+        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb", buffering=0) as stream:
+            for chunk in chunks:
+                view = memoryview(chunk)
+                while view:
+                    view = view[stream.write(view) :]
+                length += len(chunk)
+        os.replace(partial, path)
+    except OSError as error:
+        raise _file_error(error, path) from error
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(partial)
+    return length
 
 
 def _fact(path: str, name: str) -> FileFact:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -15,7 +16,10 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.propertie
     split_names,
     statements_towards,
 )
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.restore import vacuum_in_budget
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.restore import (
+    default_load_jobs,
+    loading_options,
+)
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.swap import Rename, renames_for
 
 OWN = Database(
@@ -99,15 +103,6 @@ def test_only_what_differs_is_changed() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("budget", "now"), [(0, []), (5, ["a"]), (14, ["a", "b"]), (15, ["a", "b"]), (35, ["a", "b", "c"])]
-)
-def test_the_smallest_tables_are_vacuumed_first_within_the_budget(budget: int, now: list[str]) -> None:
-    done, left = vacuum_in_budget([("c", 20), ("a", 5), ("b", 9)], budget)
-    assert done == now
-    assert sorted(done + left) == ["a", "b", "c"]
-
-
 def test_the_database_that_takes_over_is_moved_before_the_live_one() -> None:
     assert renames_for((1, "live"), (2, "copy"), "live", "aside") == [
         Rename(2, "copy", "saasops_passing_2"),
@@ -115,3 +110,17 @@ def test_the_database_that_takes_over_is_moved_before_the_live_one() -> None:
         Rename(2, "saasops_passing_2", "live"),
     ]
     assert renames_for(None, (2, "copy"), "live", "aside") == [Rename(2, "copy", "live")]
+
+
+@pytest.mark.parametrize(("jobs", "helpers"), [(1, True), (2, True), (4, False), (5, False)])
+def test_index_builds_have_helpers_only_while_processors_are_left_over(
+    monkeypatch: pytest.MonkeyPatch, jobs: int, helpers: bool
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    assert ("max_parallel_maintenance_workers=0" not in loading_options(jobs)) == helpers
+
+
+@pytest.mark.parametrize(("processors", "jobs"), [(1, 2), (2, 3), (4, 5), (64, 5), (None, 2)])
+def test_one_more_job_than_processors_loads(monkeypatch: pytest.MonkeyPatch, processors: int | None, jobs: int) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: processors)
+    assert default_load_jobs() == jobs
