@@ -21,6 +21,7 @@ author:
   - saasops.runbook contributors (@saasops)
 extends_documentation_fragment:
   - saasops.runbook.attributes
+  - saasops.runbook.guarded
   - saasops.runbook.store
   - saasops.runbook.store.copies
 options:
@@ -40,9 +41,6 @@ options:
     description: Objects that are copied at the same time; V(0) takes two.
     type: int
     default: 0
-  progress_file:
-    description: Internal; a file that receives one line every few seconds.
-    type: path
 seealso:
   - module: saasops.runbook.pg_backup
   - module: saasops.runbook.pg_backup_info
@@ -102,16 +100,16 @@ plan:
 """
 
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.backup_copy import execute
-from ansible_collections.saasops.runbook.plugins.module_utils.module import run_module
+from ansible_collections.saasops.runbook.plugins.module_utils.module import GUARD_SPEC, run_module
 from ansible_collections.saasops.runbook.plugins.module_utils.store.open import COPIES_SPEC, STORE_SPEC
 
 SPEC = {
     "system": {"type": "str", "required": True},
     "set": {"type": "list", "elements": "str", "default": ["latest"]},
     "jobs": {"type": "int", "default": 0},
-    "progress_file": {"type": "path"},
     **STORE_SPEC,
     **COPIES_SPEC,
+    **GUARD_SPEC,
 }
 
 

@@ -21,6 +21,7 @@ class Verb:
 
 
 BACKUP = Verb("backup", ROUTINE, "database")
+COPY = Verb("copy", ROUTINE)
 PIN = Verb("pin", ROUTINE)
 PRUNE = Verb("prune", ROUTINE, "sets")
 RESTORE = Verb("restore", RESPONSE, "database")
@@ -32,6 +33,7 @@ DRILL = Verb("restore_drill", ROUTINE, "drill")
 
 _MODULES: Mapping[str, Verb] = {
     "pg_backup": BACKUP,
+    "pg_backup_copy": COPY,
     "pg_backup_pin": PIN,
     "pg_backup_prune": PRUNE,
     "pg_restore": RESTORE,
@@ -40,7 +42,7 @@ _MODULES: Mapping[str, Verb] = {
 }
 _SWAP: Mapping[str, Verb] = {"switched": RESTORE, "undone": UNDO, "finished": FINISH}
 VERBS: Mapping[str, Verb] = {
-    verb.name: verb for verb in (BACKUP, PIN, PRUNE, RESTORE, RESTORE_TENANT, UNDO, FINISH, DRILL)
+    verb.name: verb for verb in (BACKUP, COPY, PIN, PRUNE, RESTORE, RESTORE_TENANT, UNDO, FINISH, DRILL)
 }
 
 

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -94,8 +94,8 @@ def _of_one_set(outcome: Outcome) -> Iterator[None]:
         outcome.errors.append(error)
 
 
-def _copy(run: Run, copy: Store, outcome: Outcome) -> None:
-    """Bring every chosen set into one store; what was done stands in outcome, whatever is raised."""
+def _look(run: Run, copy: Store, outcome: Outcome) -> None:
+    """What one store lacks of every chosen set; it stands in outcome, whatever is raised."""
     if copy.url == run.source.url:
         raise OpsError(
             "copy_is_the_store",
@@ -108,8 +108,10 @@ def _copy(run: Run, copy: Store, outcome: Outcome) -> None:
             disproven = held.facts.proof == "failed"
             outcome.lacks.append(compare(run.source, copy, held.set_id, run.system, disproven=disproven))
     _refuse_small(copy, outcome.lacks)
-    if run.context.check_mode:
-        return
+
+
+def _send(run: Run, copy: Store, outcome: Outcome) -> None:
+    """Bring to one store what it lacks; what was done stands in outcome, whatever is raised."""
     sender = Sender(run.source, copy, run.system, run.context.now, run.jobs)
     total = sum(lack.bytes for lack in outcome.lacks)
     tick, sent = Ticker(run.context), 0
@@ -173,28 +175,41 @@ def execute(params: dict[str, object], context: Context) -> Result:
     ids = set(choose([held.facts for held in stock], wanted))
     jobs = int(str(params.get("jobs") or 0)) or JOBS
     run = Run(system, source, [held for held in stock if held.set_id in ids], jobs, context)
-    outcomes: list[Outcome] = []
-    for copy in copies:
-        outcome = Outcome(copy.url)
-        outcomes.append(outcome)
+    outcomes = [Outcome(copy.url) for copy in copies]
+    _each(_look, run, copies, outcomes)
+    plan = Plan("copy", _actions(outcomes), {"sets": len(ids)})
+    if not context.check_mode:
+        context.authorise(plan)
+        _each(_send, run, copies, outcomes)
+    if any(outcome.errors for outcome in outcomes):
+        raise _failure(outcomes)
+    return Result(
+        plan=plan,
+        changed=not plan.empty,
+        message=_message(outcomes, context.check_mode),
+        evidence={"copies": [outcome.as_dict() for outcome in outcomes]},
+    )
+
+
+def _each(step: Callable[[Run, Store, Outcome], None], run: Run, copies: Sequence[Store], found: list[Outcome]) -> None:
+    """Do a step for every copy that is well so far; a bad one does not stop the others."""
+    for copy, outcome in zip(copies, found):
+        # an error that ended the look; those of one set alone did not
+        if any(error.code not in _OF_ONE_SET for error in outcome.errors):
+            continue
         try:
-            _copy(run, copy, outcome)
+            step(run, copy, outcome)
         except OpsError as error:
             outcome.errors.append(error)
             if error.code == "interrupted":
                 break
-    if any(outcome.errors for outcome in outcomes):
-        raise _failure(outcomes)
-    actions = [
+
+
+def _actions(outcomes: Sequence[Outcome]) -> tuple[Action, ...]:
+    return tuple(
         Action(
             "copy", lack.set_id, f"{lack.reason} ({outcome.url})", {"objects": len(lack.objects), "bytes": lack.bytes}
         )
         for outcome in outcomes
         for lack in outcome.wanting
-    ]
-    return Result(
-        plan=Plan("copy", tuple(actions)),
-        changed=bool(actions),
-        message=_message(outcomes, context.check_mode),
-        evidence={"copies": [outcome.as_dict() for outcome in outcomes]},
     )
