@@ -156,7 +156,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         task_vars: dict[str, object],
     ) -> dict[str, object]:
         host, system = str(request["host"]), str(args.get("system") or request["host"])
-        path = f"/tmp/saasops-progress-{os.urandom(8).hex()}"  # noqa: S108 - the module makes it anew, mode 0600
+        path = f"/tmp/saasops-progress-{os.urandom(8).hex()}"  # noqa: S108 - made by the module, mode 0600, gone at its end
 
         def show(line: str) -> None:
             display.display(f"    {host}: {line}")

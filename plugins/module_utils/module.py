@@ -7,6 +7,9 @@ Private to this collection: not an interface for others.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import os
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -79,13 +82,21 @@ class Context:
 
 
 def _progress_writer(path: str | None) -> Callable[[str], None]:
-    """Append whole lines to a small file that the admission plugin reads while the module runs."""
+    """Append whole lines to a small file that the admission plugin reads while the module runs; gone at its end."""
 
     def write(line: str) -> None:
         if path:
-            with open(path, "a", encoding="utf-8") as stream:
+            # never through a link that somebody else put there
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+            with open(os.open(path, flags, 0o600), "a", encoding="utf-8") as stream:
                 stream.write(line.replace("\n", " ") + "\n")
 
+    def forget() -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(path or "")
+
+    if path:
+        atexit.register(forget)
     return write
 
 
