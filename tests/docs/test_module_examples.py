@@ -38,6 +38,7 @@ ORDER = (
     "pg_restore_tenant",
     "guard_status",
     "guard_unlock",
+    "guard_report",
 )
 SAMPLE_SET = "20261122T201747Z-1a2b3c4d"
 pytestmark = pytest.mark.parametrize("server", [18], indirect=True)

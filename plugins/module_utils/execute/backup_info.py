@@ -37,7 +37,7 @@ def _seconds(params: Mapping[str, object], name: str) -> int | None:
     return None if value in (None, "") else parse_duration(str(value), name)
 
 
-def _sound(
+def sound(
     store: Store, system: str, stock: list[Held], policy: Policy, now: float, rpo: int | None, database: str | None
 ) -> tuple[list[Held], list[RecoveryPoint]]:
     """Stock and recovery points after every set that a verdict rests on was found whole."""
@@ -134,7 +134,7 @@ def execute(params: dict[str, object], context: Context) -> Result:
     store = open_store(cast("dict[str, object]", params["store"]))
     store.check(write=False)
     judged_by = policy or Policy()
-    everything, points = _sound(store, system, take_stock(store, system), judged_by, now, rpo, database)
+    everything, points = sound(store, system, take_stock(store, system), judged_by, now, rpo, database)
     ends = expiries([item.facts for item in everything], policy, now, interval) if policy else {}
     stock = [item for item in everything if _concerns(item, database)]
     impossible = schedule_problem([item.facts for item in stock], interval, rpo)

@@ -21,7 +21,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.store.journal impo
 from ansible_collections.saasops.runbook.plugins.module_utils.store.open import open_store
 
 
-def _kept_elsewhere(params: dict[str, object], store: Store, system: str) -> list[Anchor] | None:
+def kept_elsewhere(params: dict[str, object], store: Store, system: str) -> list[Anchor] | None:
     """The anchors; None when there is no second place."""
     if not params.get("anchor"):
         return None
@@ -30,7 +30,7 @@ def _kept_elsewhere(params: dict[str, object], store: Store, system: str) -> lis
     return read_anchors(place, system)
 
 
-def _sentence(count: int, first: int, findings: Sequence[Finding], anchors: list[Anchor] | None) -> str:
+def sentence_of(count: int, first: int, findings: Sequence[Finding], anchors: list[Anchor] | None) -> str:
     whole = f"{count} record{'' if count == 1 else 's'}" + (f" from number {first} on" if first > 1 else "")
     if findings:
         damages = "1 finding" if len(findings) == 1 else f"{len(findings)} findings"
@@ -57,7 +57,7 @@ def execute(params: dict[str, object], context: Context) -> Result:
         )
     store = open_store(cast("dict[str, object]", params["store"]))
     store.check(write=False)
-    anchors = _kept_elsewhere(params, store, system)  # before the records: a head that is written meanwhile is no loss
+    anchors = kept_elsewhere(params, store, system)  # before the records: a head that is written meanwhile is no loss
     chain = read_chain(store, first)
     held = [*(anchors or []), *([chain.hint] if chain.hint else [])]
     findings = [*chain.strangers, *verify(chain.entries, held, first)]
@@ -65,7 +65,7 @@ def execute(params: dict[str, object], context: Context) -> Result:
     told = runs(bodies)
     chosen = told[-last:] if last else []
     named = str(params.get("run") or "")
-    sentence = _sentence(len(chain.entries), first, findings, anchors)
+    sentence = sentence_of(len(chain.entries), first, findings, anchors)
     lines = run_lines(chosen) + ([""] if chosen else [])
     lines += [f"FINDING: {printable(finding.sentence)}" for finding in findings]
     return Result(
