@@ -11,6 +11,7 @@ from checks.layout import TREE
 
 SERVERS = frozenset({"postgres"})
 LAB = frozenset({"postgres", "docker", "ssh"})
+BROWSER = frozenset({"browser"})
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ PARTS = (
     pytest("unit-2.16", "core-2.16", "tests/unit", 30),
     pytest("unit-3.9", "target-3.9", "tests/unit", 30, without=CONTROLLER_ONLY),
     pytest("contract", "core-newest", "tests/contract", 250, packages=LAB),
-    pytest("scenarios-newest", "core-newest", "tests/scenarios", 300, packages=LAB),
+    pytest("scenarios-newest", "core-newest", "tests/scenarios", 300, packages=LAB | BROWSER),
     pytest("scenarios-2.16", "core-2.16", "tests/scenarios", 150, packages=LAB, marker="essential"),
     pytest("faults", "core-newest", "tests/faults", 300, packages=LAB),
     pytest("docs", "core-newest", "tests/docs", 90, packages=SERVERS),

@@ -19,6 +19,7 @@ WIDTH, HEIGHT = 360, 170
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 14, 26
 _STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 21600, 43200, 86400)
 _LINES = 4
+FAR = 4
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,10 @@ def chart(points: Sequence[tuple[float, float, bool]], target: float | None, nam
     """Geometry of one series of (POSIX time, seconds, passed), oldest first; {} for none. Source: linear scales."""
     if not points:
         return {}
-    highest = max([value for _at, value, _passed in points] + ([target] if target else []))
+    worst = max(value for _at, value, _passed in points)
+    # a target far above would press what was measured flat
+    in_sight = bool(target) and target is not None and target <= FAR * max(worst, _STEPS[0])
+    highest = max(worst, target if in_sight and target else 0.0)
     step = _step(highest)
     top = step * max(1, math.ceil(highest / step))
     first, last = points[0][0], points[-1][0]
@@ -96,7 +100,6 @@ def chart(points: Sequence[tuple[float, float, bool]], target: float | None, nam
         return round(HEIGHT - BOTTOM - value / top * (HEIGHT - TOP - BOTTOM), 1)
 
     days = [utc(first)[:10]] if utc(first)[:10] == utc(last)[:10] else [utc(first)[:10], utc(last)[:10]]
-    worst = max(value for _at, value, _passed in points)
     failed = sum(not passed for _at, _value, passed in points)
     told = f"{name} of {len(points)} drills, the longest {took(worst)}, the latest {took(points[-1][1])}"
     return {
@@ -113,7 +116,7 @@ def chart(points: Sequence[tuple[float, float, bool]], target: float | None, nam
             {"x": across(at), "y": up(value), "passed": passed, "label": f"{utc(at, seconds=False)}: {took(value)}"}
             for at, value, passed in points
         ],
-        "target": up(target) if target else None,
+        "target": up(target) if in_sight and target else None,
         "target_label": f"target {took(target)}" if target else "",
         "days": cast("list[Json]", days),
     }

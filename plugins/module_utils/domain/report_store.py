@@ -23,7 +23,12 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.slots impor
 MOST_SETS = 400  # lines of the table, the newest
 MOST_MONTHS = 24
 GOES_NEXT = 5
-MONTHS = "January February March April May June July August September October November December".split()
+CROSS = "\u00d7"
+# not calendar.month_name, which speaks the language of the host
+MONTHS = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,7 @@ def _day(items: Sequence[Kept], going: frozenset[str], now: float) -> dict[str, 
     told += [f"{doubtful} not to be relied on"] if doubtful else []
     told += [f"{goes} to go next"] if goes else []
     marks = "".join(name[0].upper() for name in slots) + ("P" if pinned else "")
-    marks += ("!" if doubtful else "") + ("×" if goes else "")
+    marks += ("!" if doubtful else "") + (CROSS if goes else "")
     return {
         "sets": len(items),
         "slot": slots[0] if slots else "none",

@@ -128,7 +128,9 @@ def _glance(
     say("Runs", "runs", "warn" if grave else "plain", f"{total:,}", ", ".join(troubles) or "none failed or refused")
     passed = _number(counts, "bypassed")
     words = "runs went past a safeguard" if passed != 1 else "run went past a safeguard"
-    say("Bypasses", "bypasses", "bad" if passed else "good", str(passed), words if passed else "No safeguard was passed")
+    say(
+        "Bypasses", "bypasses", "bad" if passed else "good", str(passed), words if passed else "No safeguard was passed"
+    )
     return cards
 
 

@@ -15,7 +15,6 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.journal_pro
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.listing import Line
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.policy import read_policy
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.recovery_point import recovery_points
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.report import printable
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.report_drills import (
     MOST_DRILLS,
@@ -113,7 +112,9 @@ def _drills(params: dict[str, object], store: Store, now: float) -> dict[str, Js
             return None
 
     found = [drill for drill in Crew(READERS).run(one, len(newest)) if drill is not None]
-    return drills_view(found, len(keys) - len(newest) + len(found), _seconds(params, "rto"), _seconds(params, "rpo"), now)
+    return drills_view(
+        found, len(keys) - len(newest) + len(found), _seconds(params, "rto"), _seconds(params, "rpo"), now
+    )
 
 
 def execute(params: dict[str, object], context: Context) -> Result:
@@ -128,7 +129,5 @@ def execute(params: dict[str, object], context: Context) -> Result:
     runs = runs_view(bodies, last)
     backups = _backups(params, store, system, context.now)
     drills = _drills(params, store, context.now)
-    view = report_view(
-        system, store.url, proof, runs, backups, drills, context.now, gathered=time.monotonic() - began
-    )
+    view = report_view(system, store.url, proof, runs, backups, drills, context.now, gathered=time.monotonic() - began)
     return Result(message=proof.sentence, evidence={"whole": not proof.findings, "view": view})
