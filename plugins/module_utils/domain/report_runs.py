@@ -269,6 +269,8 @@ def _task(body: Body) -> dict[str, Json]:
 
 def _other(body: Body) -> dict[str, Json]:
     told = [_text(body, name) for name in ("reason", "cause", "message") if body.get(name)]
+    # an approval names a plan by its id; an intent's plan is no text
+    told += [f"plan {body['plan']}"] if isinstance(body.get("plan"), str) else []
     told += [f"{item['name']} {item['value']}" for item in cast("list[dict[str, str]]", _evidence(body))]
     return {
         "at": utc(posix(_text(body, "at"))),

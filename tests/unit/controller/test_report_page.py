@@ -39,7 +39,7 @@ def test_the_policy_names_exactly_the_script_and_style_of_the_page(page: str) ->
 
 
 def test_nothing_is_asked_from_anywhere(page: str) -> None:
-    assert not re.search(r"""(?:src|href|action)\s*=\s*["']?(?!#)[^\s>]""", page)
+    assert not re.search(r"""(?:src|href|action)\s*=\s*(?:"(?!#)|'(?!#)|[^"'#\s])""", page)
     assert "url(" not in page
     assert "@import" not in page
 
@@ -51,8 +51,8 @@ def test_a_view_that_lacks_something_is_an_error_and_not_an_empty_page() -> None
         render(view)
 
 
-def test_a_year_of_runs_is_a_page_of_less_than_a_megabyte_and_a_half() -> None:
-    assert len(render(reports.view(reports.busy(3650, every=reports.DAY / 10))).encode()) < 1_500_000
+def test_a_year_of_three_runs_a_day_is_a_page_of_less_than_a_megabyte() -> None:
+    assert len(render(reports.view(reports.busy(1000, every=reports.DAY / 3))).encode()) < 1_000_000
 
 
 def test_the_file_is_replaced_whole_with_the_permissions_asked_for(tmp_path: Path) -> None:
