@@ -31,6 +31,8 @@ NOW = 1795392000.0  # 2026-11-23 00:00 UTC
 DAY = 86400.0
 SCRIPT = "<script>window.harmed = true</script>"
 QUOTE = "\"><img src=x onerror='window.harmed = true'>"
+# typed where no journal has cleaned it
+SECRET = "postgresql://app:hunter2@db/shop"
 POLICY = Policy({"daily": Rule(7), "weekly": Rule(4), "monthly": Rule(12)})
 GROUP = Group("shop", "app", "database")
 
@@ -98,7 +100,7 @@ def sets(days: Sequence[int]) -> list[BackupSet]:
     found = []
     for day in sorted(days, reverse=True):
         at = NOW - day * DAY - 3600
-        pin = Pin(f"before version 2 {SCRIPT}") if day == 40 else None
+        pin = Pin(f"before version 2 {SCRIPT} of {SECRET}") if day == 40 else None
         name = new_set_id(at, hashlib.sha256(str(day).encode()).digest())
         proof = "restored" if day % 7 == 0 else "stored"
         found.append(BackupSet(name, "complete", GROUP, at, at + 60, at, at + 60, proof, pin))

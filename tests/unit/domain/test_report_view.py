@@ -234,6 +234,12 @@ def test_what_hides_turns_or_is_secret_is_not_shown(text: str, expected: str) ->
     assert scrub({"a": [text]}) == {"a": [expected]}
 
 
+def test_a_secret_in_a_pin_which_no_journal_has_cleaned_is_not_in_the_report() -> None:
+    told = json.dumps(reports.view(reports.busy(3)))
+    assert "before version 2" in told
+    assert "hunter2" not in told
+
+
 def test_a_value_under_a_secret_name_is_taken_out() -> None:
     assert scrub({"db_password": "x1", "rows": 5}) == {"db_password": "<redacted>", "rows": 5}
 
