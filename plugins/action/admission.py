@@ -89,13 +89,15 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def _with_dead(
         self, args: dict[str, object], request: Mapping[str, object], task_vars: dict[str, object]
     ) -> dict[str, object]:
-        """The options of guard_reconcile with the runs that are over: it looks, and their processes are looked for here.
+        """The options of guard_reconcile with the runs that are over, proven by their processes on this controller.
 
         Raises OpsError internal_option, and reconcile_failed when it could not look.
         """
         if {"dead_runs", "own_run"} & set(args):
             raise _internal_option()
-        seen = self._execute_module(module_name=_RECONCILE, module_args={**args, "own_run": request["run"]}, task_vars=task_vars)
+        seen = self._execute_module(
+            module_name=_RECONCILE, module_args={**args, "own_run": request["run"]}, task_vars=task_vars
+        )
         if seen.get("failed") or seen.get("unreachable"):
             cause = str(seen.get("cause") or seen.get("msg"))
             raise OpsError(str(seen.get("code") or "reconcile_failed"), cause, str(seen.get("remedy") or ""))

@@ -90,7 +90,7 @@ until:
   returned: success
   type: str
 revert:
-  description: What ends the hold without this collection; argv, environment and user for M(saasops.runbook.expiry_timer).
+  description: What ends the hold by itself; argv, environment and user for M(saasops.runbook.expiry_timer).
   returned: success
   type: dict
 ended:

@@ -69,7 +69,9 @@ class System:
 
     def dumping(self) -> bool:
         """Whether the module works: a table that somebody else has locked keeps it from going on."""
-        waiting = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'saasops%' AND wait_event = 'relation'"
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'saasops%' AND wait_event = 'relation'"
+        )
         return self.server.psql(waiting) != "0"
 
 
@@ -99,7 +101,9 @@ class Locked:
         command = [str(system.server.bin / "psql"), "-XAtq", "-d", DATABASE]
         environment = {**os.environ, "PGHOST": system.server.host, "PGPORT": str(system.server.port)}
         environment.update(PGUSER=system.server.user, PGPASSWORD=system.server.password or "")
-        self._psql = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._psql = subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
 
     def __enter__(self) -> None:
         assert self._psql.stdin is not None
@@ -114,7 +118,7 @@ class Locked:
 
 
 def progress_files() -> list[str]:
-    return glob.glob("/tmp/saasops-progress-*")  # noqa: S108 - what admission makes there
+    return glob.glob("/tmp/saasops-progress-*")
 
 
 def kill_all(controller: subprocess.Popen[str]) -> None:
@@ -211,7 +215,9 @@ def test_a_folder_that_goes_away_in_the_middle_leaves_nothing_that_the_next_run_
         assert until(lambda: system.dumping() and intent_written(system))
         system.root.rename(system.folder / "elsewhere")
         threading.Timer(3.0, lambda: None).start()
-    output, _none = controller.communicate(timeout=90) if controller.stdout and not controller.stdout.closed else ("", "")
+    output, _none = (
+        controller.communicate(timeout=90) if controller.stdout and not controller.stdout.closed else ("", "")
+    )
     assert controller.returncode != 0, output
     (system.folder / "elsewhere").rename(system.root)
     run = system.verb("backup")
@@ -280,7 +286,7 @@ def test_a_host_that_goes_away_in_the_middle_is_on_record_and_the_next_run_takes
             "ansible_ssh_args": "-o ControlMaster=no",
             "ansible_remote_tmp": f"{host.folder}/remote",
         }
-        variables["saasops_staging"] = "/dev/shm"  # noqa: S108 - readable for the user of the server
+        variables["saasops_staging"] = "/dev/shm"
         hosts = system.hosts(variables)
         with Locked(system), start("backup", hosts) as controller:
             assert until(system.dumping), controller.communicate(timeout=60)

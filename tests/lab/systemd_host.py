@@ -108,7 +108,18 @@ class SystemdHost:
 
     def connects(self, user: str, database: str) -> bool:
         """Whether a client gets in."""
-        argv = ["docker", "exec", "--user=postgres", self.name, f"{BIN}/psql", "-XAtqc", "SELECT 1", "-U", user, database]
+        argv = [
+            "docker",
+            "exec",
+            "--user=postgres",
+            self.name,
+            f"{BIN}/psql",
+            "-XAtqc",
+            "SELECT 1",
+            "-U",
+            user,
+            database,
+        ]
         return subprocess.run(argv, capture_output=True, check=False, timeout=30).returncode == 0
 
     def variables(self) -> dict[str, object]:

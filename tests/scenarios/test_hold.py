@@ -13,13 +13,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
+from ansible_collections.saasops.runbook.plugins.modules.expiry_timer import EXAMPLES
 from ansible_collections.saasops.runbook.tests.lab import docker, systemd_host
-from ansible_collections.saasops.runbook.tests.lab.playbooks import Run, inventory, play, start
+from ansible_collections.saasops.runbook.tests.lab.playbooks import Run, inventory, play, start, start_file
 from ansible_collections.saasops.runbook.tests.lab.systemd_host import SystemdHost
 
 DATABASE, CLIENT = "shop app", "clerk"
-LIMIT = 'SELECT datconnlimit FROM pg_database WHERE datname = \'shop app\''
+LIMIT = "SELECT datconnlimit FROM pg_database WHERE datname = 'shop app'"
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,11 @@ def held(machine: SystemdHost, tmp_path: Path) -> Iterator[Callable[..., Run]]:
             **machine.variables(),
             "saasops_system": "shop",
             "saasops_database": DATABASE,
-            "saasops_connection": {"unix_socket": "/run/postgresql", "user": "postgres", "client_bin": systemd_host.BIN},
+            "saasops_connection": {
+                "unix_socket": "/run/postgresql",
+                "user": "postgres",
+                "client_bin": systemd_host.BIN,
+            },
             "saasops_store": {"path": store, "create": True},
         },
         {"shop": {}},
@@ -55,7 +61,9 @@ def held(machine: SystemdHost, tmp_path: Path) -> Iterator[Callable[..., Run]]:
 
 
 def units(machine: SystemdHost) -> list[str]:
-    listed = machine.run("sh", "-c", "ls /etc/systemd/system /run/systemd/system /var/lib/saasops/expiry 2>/dev/null; true")
+    listed = machine.run(
+        "sh", "-c", "ls /etc/systemd/system /run/systemd/system /var/lib/saasops/expiry 2>/dev/null; true"
+    )
     return [name for name in listed.split() if "expiry-" in name or name.startswith("hold-")]
 
 
@@ -143,8 +151,39 @@ def test_reconcile_ends_a_hold_whose_timer_was_removed(machine: SystemdHost, hel
     assert held("reconcile").changed == 0
 
 
+def test_the_examples_of_expiry_timer_run(machine: SystemdHost, tmp_path: Path) -> None:
+    tasks = yaml.safe_load(EXAMPLES)
+    for task in tasks:
+        task["saasops.runbook.expiry_timer"]["store"] = {"path": "/var/backups/examples", "create": True}
+    book = tmp_path / "examples.yml"
+    book.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks[:1]}]), encoding="utf-8")
+    hosts = inventory(tmp_path, machine.variables(), {"shop": {}})
+
+    def run() -> Run:
+        with start_file(book, hosts) as process:
+            output, _none = process.communicate(timeout=90)
+        return Run(process.returncode, output)
+
+    assert run().changed == 1
+    assert "saasops-expiry-maintenance-page.timer" in machine.run("systemctl", "--no-pager", "list-timers")
+    again = run()
+    assert (again.code, again.changed) == (0, 0), again.output
+    book.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks[1:]}]), encoding="utf-8")
+    assert run().changed == 1
+    assert "maintenance-page" not in machine.run("systemctl", "--no-pager", "list-timers")
+    assert units(machine) == []
+
+
 def test_a_client_that_is_in_is_ended(machine: SystemdHost, held: Callable[..., Run]) -> None:
-    argv = ["docker", "exec", "--user=postgres", machine.name, f"{systemd_host.BIN}/psql", "-XAtqc", "SELECT pg_sleep(60)"]
+    argv = [
+        "docker",
+        "exec",
+        "--user=postgres",
+        machine.name,
+        f"{systemd_host.BIN}/psql",
+        "-XAtqc",
+        "SELECT pg_sleep(60)",
+    ]
     with subprocess.Popen([*argv, "-U", CLIENT, DATABASE], stderr=subprocess.PIPE) as client:
         assert until(lambda: machine.psql(f"SELECT count(*) FROM pg_stat_activity WHERE usename='{CLIENT}'") == "1", 10)
         run = held("hold", "-e", "reason=repair")

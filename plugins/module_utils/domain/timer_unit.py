@@ -79,7 +79,11 @@ def refuse_bad(expiry: Expiry) -> None:
 def service(expiry: Expiry, systemctl: str, rm: str, files: Sequence[str]) -> str:
     """The service: the act, and when that succeeded the removal of the units and of files, as root."""
     refuse_bad(expiry)
-    lines = ["[Unit]", f"Description={_plain(expiry.description or expiry.id)}", "After=network.target postgresql.service"]
+    lines = [
+        "[Unit]",
+        f"Description={_plain(expiry.description or expiry.id)}",
+        "After=network.target postgresql.service",
+    ]
     lines += ["", "[Service]", "Type=oneshot", f"User={expiry.user}", f"TimeoutStartSec={ATTEMPT_SECONDS}"]
     lines += [f"Environment={quoted(f'{name}={value}')}" for name, value in sorted(expiry.environment.items())]
     lines.append(f"ExecStart={command(expiry.argv)}")

@@ -58,7 +58,9 @@ class Found:
 
     def plan(self) -> Plan:
         actions = [Action("put back", item.id, f"{item.what}; {why}") for item, why in self.items]
-        actions += [Action("conclude", f"restore {one.id}", _state_of(one)) for each in self.restores.values() for one in each]
+        actions += [
+            Action("conclude", f"restore {one.id}", _state_of(one)) for each in self.restores.values() for one in each
+        ]
         actions += [Action("end lease", view.name, why) for view, why in self.leases]
         actions += [Action("record", f"run {one.run}", one.sentence) for one in self.interrupted]
         return Plan("reconcile", tuple(actions))
@@ -164,7 +166,9 @@ def execute(params: dict[str, object], context: Context) -> Result:
     session: Session | None = None
     with contextlib.ExitStack() as stack:
         if params.get("connection"):
-            target = Target.from_params(cast("dict[str, object]", params["connection"]), mark_of("reconcile", system, ""))
+            target = Target.from_params(
+                cast("dict[str, object]", params["connection"]), mark_of("reconcile", system, "")
+            )
             session = target.session()
             stack.callback(session.close)
             _look_at_restores(session, store, system, found)

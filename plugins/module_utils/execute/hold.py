@@ -144,7 +144,9 @@ def release(session: Session, item: OpenItem) -> str:
             f"{item.id} speaks of the server {database.server}, and this connection leads to {server}.",
             "Run it with the connection of that server.",
         )
-    found = session.rows(f"SELECT datname::text AS name, datconnlimit AS lim FROM pg_database WHERE oid = {database.oid}")
+    found = session.rows(
+        f"SELECT datname::text AS name, datconnlimit AS lim FROM pg_database WHERE oid = {database.oid}"
+    )
     if not found:
         return f"The database {database.name} that was held is gone."
     name, limit = found[0]["name"], int(str(found[0]["lim"]))
@@ -167,7 +169,9 @@ def execute(params: dict[str, object], context: Context) -> Result:
         until = _until(params, context.now)
         reason = str(params.get("reason") or "").strip()
         if not reason:
-            raise OpsError("reason_missing", "Clients are not kept out without a reason.", "Say why: -e reason='<why>'.")
+            raise OpsError(
+                "reason_missing", "Clients are not kept out without a reason.", "Say why: -e reason='<why>'."
+            )
         _refuse_without_actor(target, database, until, context.check_mode)
         plan = decide_hold(database, item, reason, until, given)
         limit = limit_before(database, item, given)

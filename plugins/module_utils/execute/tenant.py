@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import replace
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import cast
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain import tenant as decide
