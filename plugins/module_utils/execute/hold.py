@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Mapping
 from typing import cast
 
+from ansible_collections.saasops.runbook.plugins.module_utils.admitted import Opening
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.durations import parse_duration, utc
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.hold import (
@@ -26,7 +27,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.marks impor
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.open_item import OpenItem
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Plan
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.timer_unit import moment, name_of
-from ansible_collections.saasops.runbook.plugins.module_utils.module import Context, Opening, Result
+from ansible_collections.saasops.runbook.plugins.module_utils.module import Context, Result
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.hold import (
     end_clients,
     read_database,

@@ -47,8 +47,9 @@ def test_an_item_comes_back_as_it_was_recorded_and_not_at_all_when_closed() -> N
 
 
 def test_an_item_that_cannot_be_read_is_an_error() -> None:
-    with pytest.raises(OpsError, match="item_unreadable"):
+    with pytest.raises(OpsError) as caught:
         parse({**ITEM.as_json(), "undo": "rm"})
+    assert caught.value.code == "item_unreadable"
 
 
 @pytest.mark.parametrize(
@@ -63,9 +64,7 @@ def test_an_item_that_cannot_be_read_is_an_error() -> None:
         (replace(ITEM, expiry=200.0, actor="timer"), 200.0 + GRACE, [], True),
     ],
 )
-def test_an_item_is_over_with_its_run_or_at_its_end(
-    item: OpenItem, now: float, dead: list[str], is_over: bool
-) -> None:
+def test_an_item_is_over_with_its_run_or_at_its_end(item: OpenItem, now: float, dead: list[str], is_over: bool) -> None:
     assert bool(over(item, now, dead)) is is_over
 
 
@@ -82,8 +81,9 @@ def test_a_hold_remembers_the_limit_of_before() -> None:
 
 
 def test_a_limit_of_zero_that_nobody_recorded_is_not_guessed() -> None:
-    with pytest.raises(OpsError, match="hold_unknown"):
+    with pytest.raises(OpsError) as caught:
         decide_release(replace(APP, limit=0), None)
+    assert caught.value.code == "hold_unknown"
     assert not decide_release(replace(APP, limit=0), None, -1).empty
 
 
@@ -143,8 +143,9 @@ def test_the_way_back_is_what_the_run_wrote() -> None:
     ],
 )
 def test_a_run_without_a_way_back_is_refused_with_the_reason(bodies: list[dict[str, object]], code: str) -> None:
-    with pytest.raises(OpsError, match=code):
+    with pytest.raises(OpsError) as caught:
         way_back(bodies, "r1", "db")  # type: ignore[arg-type]
+    assert caught.value.code == code
 
 
 def test_every_verb_says_what_to_do_instead() -> None:
