@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import os
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -19,6 +19,7 @@ import pytest
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.journal_proof import verify
 from ansible_collections.saasops.runbook.plugins.module_utils.store.journal import read_chain
 from ansible_collections.saasops.runbook.plugins.module_utils.store.leases import Leases
+from ansible_collections.saasops.runbook.plugins.module_utils.store.open import open_store
 from ansible_collections.saasops.runbook.plugins.module_utils.store.posix import PosixStore
 from ansible_collections.saasops.runbook.tests.lab import acts, disk, processes, s3, sshd
 from ansible_collections.saasops.runbook.tests.lab.playbooks import Run, inventory, play, start
@@ -67,13 +68,6 @@ class System:
     def sets(self) -> int:
         return len(list(self.root.glob("backups/*/manifest.json")))
 
-    def dumping(self) -> bool:
-        """Whether the module works: a table that somebody else has locked keeps it from going on."""
-        waiting = (
-            "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'saasops%' AND wait_event = 'relation'"
-        )
-        return self.server.psql(waiting) != "0"
-
 
 @pytest.fixture
 def system(server: Server, tmp_path: Path) -> Iterator[System]:
@@ -94,27 +88,11 @@ def until(done: Callable[[], object], seconds: float = 60) -> bool:
     return False
 
 
-class Locked:
-    """Nobody can read the table while the block runs."""
-
-    def __init__(self, system: System) -> None:
-        command = [str(system.server.bin / "psql"), "-XAtq", "-d", DATABASE]
-        environment = {**os.environ, "PGHOST": system.server.host, "PGPORT": str(system.server.port)}
-        environment.update(PGUSER=system.server.user, PGPASSWORD=system.server.password or "")
-        self._psql = subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def __enter__(self) -> None:
-        assert self._psql.stdin is not None
-        assert self._psql.stdout is not None
-        self._psql.stdin.write("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE; SELECT 'locked';\n")
-        self._psql.stdin.flush()
-        assert self._psql.stdout.readline() == "locked\n"
-
-    def __exit__(self, *_exception: object) -> None:
-        self._psql.kill()
-        self._psql.wait()
+def signalled(controller: subprocess.Popen[str], number: signal.Signals) -> None:
+    """The controller, its workers, and the module on this same machine."""
+    for pid in [controller.pid, *processes.descendants(controller.pid)]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def progress_files() -> list[str]:
@@ -141,19 +119,14 @@ def test_after_a_killed_controller_the_next_run_takes_over_at_once_and_says_so(s
     begun = {
         "before the lease": lambda: any(Path("/proc").glob("[0-9]*/environ")),
         "after the lease": lambda: leases_taken(system),
-        "in the module": system.dumping,
+        "in the module": lambda: intent_written(system),
         "before the outcome": lambda: system.sets() == 1,
     }[step]
     with start("backup", system.hosts(), "-e", "key=one") as controller:
-        if step == "in the module":
-            with Locked(system):
-                assert until(begun)
-                kill_all(controller)
-        else:
-            if step == "before the lease":
-                time.sleep(1.0)
-            assert until(begun)
-            kill_all(controller)
+        if step == "before the lease":
+            time.sleep(1.0)
+        assert until(begun)
+        kill_all(controller)
     left = system.held()
     began = time.monotonic()
     run = system.verb("backup", "-e", "key=two")
@@ -167,8 +140,8 @@ def test_after_a_killed_controller_the_next_run_takes_over_at_once_and_says_so(s
 
 
 def test_ctrl_c_gives_the_lease_back_and_is_on_record(system: System) -> None:
-    with Locked(system), start("backup", system.hosts()) as controller:
-        assert until(system.dumping)
+    with start("backup", system.hosts()) as controller:
+        assert until(lambda: intent_written(system))
         os.killpg(controller.pid, signal.SIGINT)
         controller.communicate(timeout=30)
     assert until(lambda: system.held() == [], 15) or system.verb("reconcile").code == 0
@@ -180,8 +153,9 @@ def test_ctrl_c_gives_the_lease_back_and_is_on_record(system: System) -> None:
 
 
 def test_reconcile_ends_what_a_killed_run_held_and_says_it_once(system: System) -> None:
-    with Locked(system), start("backup", system.hosts()) as controller:
-        assert until(lambda: system.dumping() and intent_written(system))
+    with start("backup", system.hosts()) as controller:
+        assert until(lambda: intent_written(system))
+        signalled(controller, signal.SIGSTOP)
         alive = system.verb("reconcile")
         assert alive.code == 0, alive.output
         assert alive.changed == 0, "what lives is left alone"
@@ -211,13 +185,12 @@ def test_a_folder_that_went_away_at_the_beginning_stops_the_run_before_it_acts(s
 
 
 def test_a_folder_that_goes_away_in_the_middle_leaves_nothing_that_the_next_run_waits_for(system: System) -> None:
-    with Locked(system), start("backup", system.hosts()) as controller:
-        assert until(lambda: system.dumping() and intent_written(system))
+    with start("backup", system.hosts()) as controller:
+        assert until(lambda: intent_written(system))
+        signalled(controller, signal.SIGSTOP)
         system.root.rename(system.folder / "elsewhere")
-        threading.Timer(3.0, lambda: None).start()
-    output, _none = (
-        controller.communicate(timeout=90) if controller.stdout and not controller.stdout.closed else ("", "")
-    )
+        signalled(controller, signal.SIGCONT)
+        output, _none = controller.communicate(timeout=90)
     assert controller.returncode != 0, output
     (system.folder / "elsewhere").rename(system.root)
     run = system.verb("backup")
@@ -258,9 +231,12 @@ def test_an_s3_server_that_stops_in_the_middle(system: System) -> None:
         }
         first = play("backup", system.hosts(store=store))
         assert first.code == 0, first.output
-        with Locked(system), start("backup", system.hosts(store=store)) as controller:
-            assert until(system.dumping)
+        kept = open_store(store)
+        before = len(kept.list("journal/"))
+        with start("backup", system.hosts(store=store)) as controller:
+            assert until(lambda: len(kept.list("journal/")) > before)
             bucket.stop()
+            controller.communicate(timeout=120)
         assert controller.returncode != 0
         bucket.start()
         again = play("backup", system.hosts(store=store))
@@ -288,8 +264,8 @@ def test_a_host_that_goes_away_in_the_middle_is_on_record_and_the_next_run_takes
         }
         variables["saasops_staging"] = "/dev/shm"
         hosts = system.hosts(variables)
-        with Locked(system), start("backup", hosts) as controller:
-            assert until(system.dumping), controller.communicate(timeout=60)
+        with start("backup", hosts) as controller:
+            assert until(lambda: intent_written(system)), controller.communicate(timeout=60)
             host.cut()
             output, _none = controller.communicate(timeout=60)
         assert controller.returncode != 0
