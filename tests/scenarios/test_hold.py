@@ -105,16 +105,17 @@ def test_a_hold_keeps_clients_out_until_it_is_released_and_the_limit_comes_back(
 def test_a_hold_ends_at_its_time_although_the_controller_was_killed_right_after_the_act(
     machine: SystemdHost, held: Callable[..., Run], tmp_path: Path
 ) -> None:
-    with start("hold", tmp_path / "inventory.yml", "-e", "reason=repair", "-e", "for=30s") as controller:
-        assert until(lambda: machine.psql(LIMIT) == "0", 60)
+    with start("hold", tmp_path / "inventory.yml", "-e", "reason=repair", "-e", "for=75s") as controller:
+        acted = until(lambda: machine.psql(LIMIT) == "0", 70)
         os.killpg(controller.pid, signal.SIGKILL)
+        assert acted, controller.communicate()[0]
     assert not machine.connects(CLIENT, DATABASE)
     assert len(units(machine)) >= 2
-    assert until(lambda: machine.psql(LIMIT) == "17", 60)
+    assert until(lambda: machine.psql(LIMIT) == "17", 90)
     assert machine.connects(CLIENT, DATABASE)
     assert until(lambda: units(machine) == [], 10)
     assert len(opened(machine)) == 1, "the timer knows no store"
-    time.sleep(max(0.0, 31))
+    time.sleep(31)
     run = held("reconcile")
     assert run.code == 0, run.output
     assert "let into shop app already" in run.output
@@ -125,22 +126,22 @@ def test_a_hold_ends_at_its_time_although_the_controller_was_killed_right_after_
 def test_a_hold_whose_time_passes_while_the_host_is_down_ends_when_it_is_up_again(
     machine: SystemdHost, held: Callable[..., Run]
 ) -> None:
-    run = held("hold", "-e", "reason=repair", "-e", "for=40s")
+    run = held("hold", "-e", "reason=repair", "-e", "for=75s")
     assert run.code == 0, run.output
-    machine.restart(pause=35)
+    machine.restart(pause=70)
     assert until(lambda: machine.psql(LIMIT) == "17", 60)
     assert until(lambda: units(machine) == [], 10)
 
 
 def test_reconcile_ends_a_hold_whose_timer_was_removed(machine: SystemdHost, held: Callable[..., Run]) -> None:
-    run = held("hold", "-e", "reason=repair", "-e", "for=30s")
+    run = held("hold", "-e", "reason=repair", "-e", "for=75s")
     assert run.code == 0, run.output
     for unit in {name.rpartition(".")[0] for name in units(machine) if name.endswith(".timer")}:
         machine.run("systemctl", "stop", f"{unit}.timer")
     early = held("reconcile")
     assert early.changed == 0, early.output
     assert machine.psql(LIMIT) == "0"
-    time.sleep(60)
+    time.sleep(110)
     assert machine.psql(LIMIT) == "0"
     checked = held("reconcile", "--check")
     assert "would be put back" in checked.output
