@@ -20,13 +20,20 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.verbs import VERBS, Verb, lease_name, verb_of
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.verbs import (
+    RECONCILE,
+    VERBS,
+    Verb,
+    lease_name,
+    verb_of,
+)
 from ansible_collections.saasops.runbook.plugins.module_utils.process import is_dead
 from ansible_collections.saasops.runbook.plugins.plugin_utils import run_state, witness
 from ansible_collections.saasops.runbook.plugins.plugin_utils.progress import Watch
 from ansible_collections.saasops.runbook.plugins.plugin_utils.records import Records
 from ansible_collections.saasops.runbook.plugins.plugin_utils.request import (
     as_request,
+    calendar_lines,
     calendar_of,
     group_of,
     mode_of,
@@ -39,6 +46,7 @@ display = Display()
 # seconds that a second attempt waits for a lease; then it names the holder
 LEASE_WAIT = 10.0
 # facts of a host during a run: the plans of its first play, and what the second play admitted
+_RECONCILE = "saasops.runbook.guard_reconcile"
 PLANS, GRANT = "saasops_plans", "saasops_grant"
 
 
@@ -57,6 +65,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         args = dict(self._task.args)
         if short == "admission":
             return {**result, **self._step(args, task_vars)}
+        if short == "guard_status":
+            try:
+                args["calendar"] = calendar_lines(task_vars, self._templar.template, time.time())
+            except OpsError as error:
+                args["calendar"] = [f"CALENDAR: {error.message}"]
         verb = verb_of(short, args, str(task_vars.get("saasops_verb") or ""))
         if verb is None:
             return {**result, **self._execute_module(module_args=args, task_vars=task_vars)}
@@ -64,9 +77,51 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             return {**result, **_failure(_internal_option())}
         try:
             request = self._request(verb, args, task_vars)
+            if verb is RECONCILE:
+                args = self._with_dead(args, request, task_vars)
         except OpsError as error:
             return {**result, **_failure(error)}
-        return {**result, **self._admitted(verb, args, request, task_vars)}
+        answer = self._admitted(verb, args, request, task_vars)
+        if verb is not RECONCILE:
+            self._put_back(answer.pop("overdue", None), args, task_vars)
+        return {**result, **answer}
+
+    def _with_dead(
+        self, args: dict[str, object], request: Mapping[str, object], task_vars: dict[str, object]
+    ) -> dict[str, object]:
+        """The options of guard_reconcile with the runs that are over, proven by their processes on this controller.
+
+        Raises OpsError internal_option, and reconcile_failed when it could not look.
+        """
+        if {"dead_runs", "own_run"} & set(args):
+            raise _internal_option()
+        seen = self._execute_module(
+            module_name=_RECONCILE, module_args={**args, "own_run": request["run"]}, task_vars=task_vars
+        )
+        if seen.get("failed") or seen.get("unreachable"):
+            cause = str(seen.get("cause") or seen.get("msg"))
+            raise OpsError(str(seen.get("code") or "reconcile_failed"), cause, str(seen.get("remedy") or ""))
+        processes = cast("Mapping[str, Mapping[str, object]]", seen.get("processes") or {})
+        dead = [run for run, process in processes.items() if run != request["run"] and is_dead(process)]
+        named = [str(args["run"])] if args.get("run") else []
+        return {**args, "own_run": request["run"], "dead_runs": sorted({*dead, *named})}
+
+    def _put_back(self, overdue: object, args: Mapping[str, object], task_vars: dict[str, object]) -> None:
+        """What the module found open past its end: closed now, and said; its failure is not the module's."""
+        if not overdue or self._task.check_mode or "connection" not in args:
+            return
+        options: dict[str, object] = {name: args[name] for name in ("system", "connection", "store") if name in args}
+        try:
+            request = self._request(RECONCILE, options, task_vars)
+            options = self._with_dead(options, request, task_vars)
+            done = self._admitted(RECONCILE, options, request, task_vars, module=_RECONCILE)
+        except OpsError as error:
+            display.warning(f"what is open past its end stays: {error.message}")
+            return
+        for line in cast("list[str]", done.get("reverted") or []):
+            display.display(f"    {request['host']}: {line}")
+        if done.get("failed"):
+            display.warning(f"what is open past its end stays: {done.get('msg')}")
 
     def _step(self, args: dict[str, object], task_vars: dict[str, object]) -> dict[str, object]:
         """Decide, join or close: on the first host of each system that still stands, for all of them."""
@@ -132,9 +187,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             **of_grant(task_vars.get(GRANT), str(run["run"]), verb, host),
         )
 
-    def _attempts(self, module_args: dict[str, object], task_vars: dict[str, object]) -> dict[str, object]:
+    def _attempts(
+        self, module_args: dict[str, object], task_vars: dict[str, object], module: str | None
+    ) -> dict[str, object]:
         """Run the module; when a lease is held, once more: at once if its holder is provably dead, else waiting."""
-        answer: dict[str, object] = self._execute_module(module_args=module_args, task_vars=task_vars)
+        answer: dict[str, object] = self._execute_module(
+            module_name=module, module_args=module_args, task_vars=task_vars
+        )
         held = _held_by(answer)
         if not held:
             return answer
@@ -144,8 +203,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         again: dict[str, object] = {**request, "events": report.get("unwritten") or [], "lease_wait": LEASE_WAIT}
         if is_dead(cast("Mapping[str, object]", held.get("holder") or {})):
             again["dead_runs"] = [held["run"]]
+        repeated = {**module_args, "guard": again}
         return cast(
-            "dict[str, object]", self._execute_module(module_args={**module_args, "guard": again}, task_vars=task_vars)
+            "dict[str, object]",
+            self._execute_module(module_name=module, module_args=repeated, task_vars=task_vars),
         )
 
     def _admitted(
@@ -154,6 +215,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         args: dict[str, object],
         request: dict[str, object],
         task_vars: dict[str, object],
+        module: str | None = None,
     ) -> dict[str, object]:
         host, system = str(request["host"]), str(args.get("system") or request["host"])
         path = f"/tmp/saasops-progress-{os.urandom(8).hex()}"  # noqa: S108 - made by the module, mode 0600, gone at its end
@@ -167,7 +229,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 request.update(records.to_write())
             try:
                 with Watch(self, path, show):
-                    answer = self._attempts({**args, "progress_file": path, "guard": request}, task_vars)
+                    answer = self._attempts({**args, "progress_file": path, "guard": request}, task_vars, module)
             finally:
                 report = answer.pop("guard_report", None)
                 if not self._task.check_mode:
@@ -181,6 +243,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if isinstance(report, dict):
             for item in report.get("bypassed") or []:
                 display.warning(f"[{item['code']}] gone past: {item['cause']}")
+            for line in report.get("interrupted") or []:
+                display.warning(line)
+            answer["overdue"] = report.get("overdue") or []
             answer["guard"] = {"run": report["run"], "bypassed": report.get("bypassed") or []}
         return answer
 

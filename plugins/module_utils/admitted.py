@@ -14,6 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.envelope import (
@@ -38,9 +39,11 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.journal imp
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.lease import Holder
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.lease_rules import Ask, held
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json, iso
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.open_item import OpenItem, over
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.open_runs import INTERRUPTED
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Plan
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.verbs import VERBS
-from ansible_collections.saasops.runbook.plugins.module_utils.store import approvals, journal
+from ansible_collections.saasops.runbook.plugins.module_utils.store import approvals, journal, open_items
 from ansible_collections.saasops.runbook.plugins.module_utils.store import plans as plan_store
 from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Store
 from ansible_collections.saasops.runbook.plugins.module_utils.store.leases import Leases
@@ -48,6 +51,19 @@ from ansible_collections.saasops.runbook.plugins.module_utils.store.open import 
 
 # how much of the ttl passes before a long module renews
 RENEWALS_PER_TTL = 3
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What a module is about to open, and how it is put back; see domain/open_item.py for the fields."""
+
+    id: str
+    what: str
+    module: str
+    undo: Mapping[str, Json]
+    expiry: float | None = None
+    outlives: bool = False
+    actor: str = ""
 
 
 def _told(body: object) -> OpsError | None:
@@ -95,6 +111,8 @@ class Admitted:
         self._unwritten: list[Event] = [parse_event(item) for item in cast("list[object]", body.get("events") or [])]
         self._bypassed: list[OpsError] = []
         self._opened: Store | None = None
+        self._overdue: list[str] = []
+        self._interrupted: list[str] = []
 
     @property
     def _store(self) -> Store:
@@ -131,10 +149,12 @@ class Admitted:
             self._take()
         self._plan = plan
         try:
-            self._journal([*self._bypasses(), self._event("intent", {"plan": plan.as_dict()})])
+            facts = {"plan": plan.as_dict(), "process": self._process()}
+            self._journal([*self._bypasses(), self._event("intent", facts)])
         except OpsError:
             self._give_back()
             raise
+        self._find_overdue()
 
     def _require_journal(self) -> None:
         """Where a journal is required, what the guard does not see must be seen too."""
@@ -260,7 +280,12 @@ class Admitted:
             token=int(tokens.get(name, 0)),
             dead=frozenset(_names(self._body.get("dead_runs"))),
         )
-        return Leases(self._store).acquire(ask, time.time(), float(str(self._body.get("lease_wait") or 0))).token
+        lease = Leases(self._store).acquire(ask, time.time(), float(str(self._body.get("lease_wait") or 0)))
+        if lease.took_over and lease.run == self._request.run and lease.number == lease.token:
+            cause = f"Run {lease.took_over} held {name} and was interrupted ({lease.took_over_why}); this run goes on."
+            self._interrupted.append(cause)
+            self._unwritten.append(self._event("note", {"code": INTERRUPTED, "of": lease.took_over, "cause": cause}))
+        return lease.token
 
     def _take(self) -> None:
         if not self._lease:
@@ -301,6 +326,59 @@ class Admitted:
             if error.code == "lease_lost" or not self._request.break_glass:
                 raise
             self._bypassed.append(error)
+
+    def opens(self, opening: Opening) -> None:
+        """Before the thing is opened: what it is, and how whoever comes next puts it back."""
+        with self._glass(f"{opening.id} could not be recorded as open"):
+            open_items.record(
+                self._store,
+                OpenItem(
+                    id=opening.id,
+                    system=self._system,
+                    host=self._host,
+                    what=opening.what,
+                    verb=self._request.verb.name,
+                    opened_by=self._request.run,
+                    operator=self._request.operator,
+                    opened=time.time(),
+                    module=opening.module,
+                    undo=opening.undo,
+                    expiry=opening.expiry,
+                    outlives=opening.outlives,
+                    actor=opening.actor,
+                    process=self._process(),
+                ),
+            )
+
+    def closes(self, identifier: str, how: str) -> None:
+        """After the thing is closed; one that was not open is no error."""
+        with self._glass(f"{identifier} could not be recorded as closed"):
+            item = open_items.look(self._store, identifier)
+            if item is not None:
+                open_items.close(self._store, item, self._request.run, how, time.time())
+
+    def says(self, kind: str, facts: Mapping[str, object]) -> None:
+        """One more record for the journal; what it does not take waits, as outcomes do."""
+        self._journal([self._event(kind, facts)], final=True)
+
+    def gone_past(self, error: OpsError) -> bool:
+        """A store that does not answer, under break glass: it is said, and the work goes on."""
+        if not self._request.break_glass or not error.code.startswith(("store_", "bucket_", "object_", "host_")):
+            return False
+        self._bypassed.append(error)
+        return True
+
+    def _process(self) -> dict[str, Json]:
+        """The run's process on its controller, for the proof that it is gone."""
+        names = ("controller", "boot_id", "pid_namespace", "pid", "process_started")
+        return {name: cast("Json", self._body[name]) for name in names if self._body.get(name) is not None}
+
+    def _find_overdue(self) -> None:
+        """What should have been closed by now: one listing; the controller has it put back after this module."""
+        with contextlib.suppress(OpsError):
+            items, _unreadable = open_items.read(self._store, self._system)
+            dead = _names(self._body.get("dead_runs"))
+            self._overdue = [item.id for item in items if over(item, time.time(), dead)]
 
     def _give_back(self, *, failed: bool = True) -> None:
         """This host is through; of a run that was decided over all hosts, only one that failed leaves."""
@@ -353,6 +431,8 @@ class Admitted:
                 "token": self._token,
                 "unwritten": [event.as_json() for event in self._unwritten],
                 "bypassed": [{"code": item.code, "cause": item.cause} for item in self._bypassed],
+                "overdue": self._overdue,
+                "interrupted": self._interrupted,
             }
         }
 
@@ -365,7 +445,9 @@ class Admitted:
         )
         return self._report(failed=True)
 
-    def done(self, plan: Plan | None, changed: bool, message: str) -> dict[str, object]:
+    def done(
+        self, plan: Plan | None, changed: bool, message: str, undo: Mapping[str, Json] | None = None
+    ) -> dict[str, object]:
         """The module ends well."""
         facts: dict[str, object] = {
             "changed": changed,
@@ -375,6 +457,8 @@ class Admitted:
         }
         if self._plan is not None or changed:
             facts["plan"] = plan.as_dict() if plan else {}
+        if undo:
+            facts["undo"] = dict(undo)
         self._journal([self._event("outcome", facts)], final=True)
         return self._report(failed=False)
 

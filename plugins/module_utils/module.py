@@ -7,20 +7,20 @@ Private to this collection: not an interface for others.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.saasops.runbook.plugins.module_utils.admitted import Admitted
+from ansible_collections.saasops.runbook.plugins.module_utils.admitted import Admitted, Opening
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Plan, describe
+from ansible_collections.saasops.runbook.plugins.module_utils.progress_file import ProgressFile, sweep
 
 # What admission hands to every changing module; nobody else sets it.
 GUARD_SPEC: dict[str, dict[str, object]] = {
@@ -31,13 +31,18 @@ GUARD_SPEC: dict[str, dict[str, object]] = {
 
 @dataclass
 class Result:
-    """What a module returns: the plan it had, whether it changed anything, the evidence, and a sentence."""
+    """What a module returns: the plan it had, whether it changed anything, the evidence, and a sentence.
+
+    undo: the way back as data for the journal (verb and its variables), {} when there is none; undo -e run=<id>
+    reads it.
+    """
 
     plan: Plan | None = None
     changed: bool = False
     message: str = ""
     evidence: dict[str, object] = field(default_factory=dict)
     before: list[str] = field(default_factory=list)
+    undo: Mapping[str, Json] = field(default_factory=dict)
 
 
 class Admission(Protocol):
@@ -49,6 +54,18 @@ class Admission(Protocol):
     def confirm(self) -> None:
         """Still the run that may act, right before a point of no return. Raises lease_lost, window_ended."""
 
+    def opens(self, opening: Opening) -> None:
+        """Record what is about to be opened, before it is; durable on return. Raises the store's errors."""
+
+    def closes(self, identifier: str, how: str) -> None:
+        """Record that it is over; no error when it was not open. Raises the store's errors."""
+
+    def says(self, kind: str, facts: Mapping[str, object]) -> None:
+        """A record of the journal of its own, for instance reverted."""
+
+    def gone_past(self, error: OpsError) -> bool:
+        """Whether a store that does not answer is no reason to stop (break glass); then it is said at the end."""
+
 
 class Unguarded:
     """No admission: check mode, and whoever calls execute() as Python."""
@@ -58,6 +75,19 @@ class Unguarded:
 
     def confirm(self) -> None:
         """Always."""
+
+    def opens(self, opening: Opening) -> None:
+        """Nobody is told."""
+
+    def closes(self, identifier: str, how: str) -> None:
+        """Nobody is told."""
+
+    def says(self, kind: str, facts: Mapping[str, object]) -> None:
+        """Nobody is told."""
+
+    def gone_past(self, error: OpsError) -> bool:
+        """Never."""
+        return False
 
 
 @dataclass(frozen=True)
@@ -81,23 +111,15 @@ class Context:
             self.admission.authorise(plan)
 
 
-def _progress_writer(path: str | None) -> Callable[[str], None]:
-    """Append whole lines to a small file that the admission plugin reads while the module runs; gone at its end."""
-
-    def write(line: str) -> None:
-        if path:
-            # never through a link that somebody else put there
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
-            with open(os.open(path, flags, 0o600), "a", encoding="utf-8") as stream:
-                stream.write(line.replace("\n", " ") + "\n")
-
-    def forget() -> None:
-        with contextlib.suppress(OSError):
-            os.unlink(path or "")
-
-    if path:
-        atexit.register(forget)
-    return write
+@contextlib.contextmanager
+def _progress(path: str | None) -> Iterator[Callable[[str], None]]:
+    """What shows a line to the operator: through a small file that admission reads while the module runs."""
+    if not path:
+        yield lambda _line: None
+        return
+    sweep(path)
+    with ProgressFile(path) as file:
+        yield file.write
 
 
 def _end_orderly(number: int, _frame: object) -> None:
@@ -118,16 +140,16 @@ def run_module(
     module = AnsibleModule(argument_spec=dict(spec), supports_check_mode=True, **constraints)
     params = dict(module.params)
     request = cast("dict[str, object]", params.pop("guard", None) or {})
-    progress = _progress_writer(cast("str | None", params.pop("progress_file", None)))
+    path = cast("str | None", params.pop("progress_file", None))
     now, check_mode = time.time(), bool(module.check_mode)
     guard = Admitted(request, params, now) if request else None
     # nothing is asked or written in check mode; what would be refused is said at the end
     admission = None if check_mode else guard
-    context = Context(check_mode, now, progress, module.warn, admission or Unguarded())
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, _end_orderly)
     try:
-        result = execute(params, context)
+        with _progress(path) as progress:
+            result = execute(params, Context(check_mode, now, progress, module.warn, admission or Unguarded()))
     except OpsError as error:
         told = admission.refused(error) if admission else {}
         module.fail_json(
@@ -151,5 +173,5 @@ def run_module(
         for found in guard.against(result.plan):
             module.warn(f"would be refused: {found.message}")
     if admission:
-        answer.update(admission.done(result.plan, result.changed, result.message))
+        answer.update(admission.done(result.plan, result.changed, result.message, result.undo))
     module.exit_json(**answer)

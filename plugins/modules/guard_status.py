@@ -6,10 +6,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: guard_status
-short_description: Show which run holds which lease
+short_description: Show which run holds which lease, and what is open
 version_added: 0.1.0
 description:
   - Lists every lease in the store of a system, who holds it, with which verb, since when, and when it ends by itself.
+  - With O(system) also what runs of it left open, and until when; and when routine work may run, which an action plugin
+    judges on the controller.
   - Only reads, with rights to list and read alone. Times are measured on the clock of the host that reads, against the
     store's, so they are approximate; whoever takes a lease measures on the store's clock alone.
 author:
@@ -17,6 +19,18 @@ author:
 extends_documentation_fragment:
   - saasops.runbook.attributes.info
   - saasops.runbook.store
+options:
+  system:
+    description: Name of the system whose open items are shown; without it only leases are.
+    type: str
+  calendar:
+    description: Internal; set by the action plugin.
+    type: list
+    elements: str
+attributes:
+  action:
+    description: An action plugin runs on the controller before the module.
+    support: full
 seealso:
   - module: saasops.runbook.guard_unlock
 """
@@ -85,6 +99,11 @@ leases:
     ended:
       description: How it was ended (how, by, reason, at) when an object of its own did; else null.
       type: dict
+open:
+  description: Everything that is open in the system, as it is recorded, with its way back.
+  returned: success
+  type: list
+  elements: dict
 lines:
   description: The same as lines for a terminal.
   returned: success
@@ -96,7 +115,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.execute.guard_stat
 from ansible_collections.saasops.runbook.plugins.module_utils.module import run_module
 from ansible_collections.saasops.runbook.plugins.module_utils.store.open import STORE_SPEC
 
-SPEC = {**STORE_SPEC}
+SPEC = {"system": {"type": "str"}, "calendar": {"type": "list", "elements": "str"}, **STORE_SPEC}
 
 
 def main() -> None:

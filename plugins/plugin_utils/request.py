@@ -9,9 +9,10 @@ from typing import cast
 
 from ansible_collections.saasops.runbook.plugins.module_utils.calendar.inventory import parse_freezes, parse_windows
 from ansible_collections.saasops.runbook.plugins.module_utils.calendar.rules import judge
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.durations import utc
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.guard import parse_policy
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.verbs import VERBS, Verb
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.verbs import BACKUP, VERBS, Verb
 
 # the inventory's words that a module needs to decide; calendars are judged here, on the controller
 POLICY = ("saasops_approval", "saasops_limits", "saasops_max_failed", "saasops_journal", "saasops_lease_ttl")
@@ -89,6 +90,17 @@ def calendar_of(
         },
         "deadline": None,
     }
+
+
+def calendar_lines(task_vars: Mapping[str, object], template: Callable[[object], object], now: float) -> list[str]:
+    """When routine work may run, for status. Raises OpsError of an unreadable rule."""
+    found = calendar_of(BACKUP, task_vars, template, now)
+    window, deadline = cast("Mapping[str, object] | None", found["window"]), found["deadline"]
+    if window is not None:
+        return [f"CALENDAR: {window['cause']}"]
+    if deadline is not None:
+        return [f"CALENDAR: routine work may run until {utc(float(str(deadline)))}."]
+    return ["CALENDAR: routine work may run at any time."]
 
 
 def plain_policy(task_vars: Mapping[str, object], template: Callable[[object], object]) -> dict[str, object]:

@@ -134,7 +134,7 @@ def _mounts(folder: Path) -> list[str]:
     return sorted((p for p in points if p.startswith(f"{folder}/")), key=len, reverse=True)
 
 
-def _owner() -> str:
+def owner() -> str:
     return f"{socket.gethostname()}:{processes.identity(os.getpid())}"
 
 
@@ -243,7 +243,7 @@ def postgres_container(
         f"--name={unique}",
         "--network=none",
         "--stop-signal=SIGINT",
-        f"--label={LABEL}={_owner()}",
+        f"--label={LABEL}={owner()}",
     ]
     try:
         docker(*command, f"--env=POSTGRES_PASSWORD={password}", *options, image())

@@ -30,6 +30,10 @@ UNDO = Verb("undo", RESPONSE, "database")
 FINISH = Verb("restore_finish", ROUTINE, "database")
 # its own lease: a drill beside a backup harms neither
 DRILL = Verb("restore_drill", ROUTINE, "drill")
+# its own lease: clients must be kept out, and let in again, while a backup or a restore is at work
+HOLD = Verb("hold", RESPONSE, "hold")
+EXPIRY = Verb("expiry", RESPONSE)
+RECONCILE = Verb("reconcile", RESPONSE)
 
 _MODULES: Mapping[str, Verb] = {
     "pg_backup": BACKUP,
@@ -39,10 +43,27 @@ _MODULES: Mapping[str, Verb] = {
     "pg_restore": RESTORE,
     "pg_restore_tenant": RESTORE_TENANT,
     "pg_verify": DRILL,
+    "pg_hold": HOLD,
+    "expiry_timer": EXPIRY,
+    "guard_reconcile": RECONCILE,
 }
 _SWAP: Mapping[str, Verb] = {"switched": RESTORE, "undone": UNDO, "finished": FINISH}
 VERBS: Mapping[str, Verb] = {
-    verb.name: verb for verb in (BACKUP, COPY, PIN, PRUNE, RESTORE, RESTORE_TENANT, UNDO, FINISH, DRILL)
+    verb.name: verb
+    for verb in (
+        BACKUP,
+        COPY,
+        PIN,
+        PRUNE,
+        RESTORE,
+        RESTORE_TENANT,
+        UNDO,
+        FINISH,
+        DRILL,
+        HOLD,
+        EXPIRY,
+        RECONCILE,
+    )
 }
 
 

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Show who holds the leases of a system."""
+"""Show who holds the leases of a system, what is open, and when work may run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import cast
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.lease import View
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.lease_rules import line
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import iso
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.open_item import line as item_line
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Context, Result
+from ansible_collections.saasops.runbook.plugins.module_utils.store import open_items
 from ansible_collections.saasops.runbook.plugins.module_utils.store.leases import Leases
 from ansible_collections.saasops.runbook.plugins.module_utils.store.open import open_store
 
@@ -52,4 +54,13 @@ def execute(params: dict[str, object], context: Context) -> Result:
         message += f" {len(bad)} cannot be read."
     leases = [facts(view, context.now) for view in views]
     leases += [{"lease": e.details["lease"], "state": "unreadable"} for e in bad]
-    return Result(message=message, evidence={"leases": leases, "lines": lines})
+    items, unreadable = open_items.read(store, str(params["system"])) if params.get("system") else ([], [])
+    for error in unreadable:
+        context.warn(error.message)
+    lines += [item_line(item, context.now) for item in items]
+    message += f" {len(items)} open." if items else ""
+    calendar = [str(one) for one in cast("list[object]", params.get("calendar") or [])]
+    return Result(
+        message=message,
+        evidence={"leases": leases, "open": [item.as_json() for item in items], "lines": lines + calendar},
+    )

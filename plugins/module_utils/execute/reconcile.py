@@ -128,7 +128,7 @@ def outlook(session: Session, record: Restoration, now: float) -> tuple[Restorat
     return replace(record, state="switched", newer=""), text
 
 
-def _under_way(session: Session, record: Restoration) -> bool:
+def under_way(session: Session, record: Restoration) -> bool:
     """Whether a run ended on the way; the catalog knows of a commit that the record does not."""
     if record.state in ("building", "switching", "undoing"):
         return True
@@ -147,7 +147,7 @@ def reconcile(
     said = [] if check_mode else end_leftovers(target, session, target.connection.application_name, [session.pid])
     result = []
     for record in records:
-        if not _under_way(session, record):
+        if not under_way(session, record):
             result.append(record)
             continue
         if check_mode:

@@ -115,6 +115,7 @@ def execute(params: dict[str, object], context: Context) -> Result:
         not plan.empty or guard.concluded,
         message,
         {"restore": _evidence(record), "cleaned": guard.cleaned, **more},
+        undo={"verb": "undo", "restore": record.id, "database": record.database} if state == "switched" else {},
     )
 
 

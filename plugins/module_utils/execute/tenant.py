@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import cast
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain import tenant as decide
@@ -214,7 +215,8 @@ def _into_live(run: Run, reader: Session) -> Result:
         )
         if outcome.undo:
             message += f" To go back: {decide.command(run.tenant, outcome.undo)}"
-    return _result(outcome.plan, not outcome.plan.empty, message, evidence)
+    undo = {"verb": "restore_tenant", "tenant": run.tenant, "set": outcome.undo} if outcome.undo else {}
+    return replace(_result(outcome.plan, not outcome.plan.empty, message, evidence), undo=undo)
 
 
 def _anew(run: Run, reader: Session) -> Result:
