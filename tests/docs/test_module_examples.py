@@ -16,6 +16,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.store import sets
 from ansible_collections.saasops.runbook.plugins.module_utils.store.posix import PosixStore
 from ansible_collections.saasops.runbook.tests.lab import demo
 from ansible_collections.saasops.runbook.tests.lab.acts import connection
+from ansible_collections.saasops.runbook.tests.lab.pgbouncer import ADMIN, PgBouncer, pgbouncer
 from ansible_collections.saasops.runbook.tests.lab.playbooks import inventory, start_file
 from ansible_collections.saasops.runbook.tests.lab.postgres import Server
 
@@ -58,14 +59,17 @@ def podcastflow(server: Server) -> Iterator[str]:
         server.psql(f'DROP DATABASE "{row}" WITH (FORCE)', "postgres")
 
 
-def fitted(task: dict[str, object], server: Server, store: Path, set_id: str) -> dict[str, object]:
-    """The task with this server, this store and an id that is there."""
+def fitted(task: dict[str, object], server: Server, store: Path, set_id: str, pooler: PgBouncer) -> dict[str, object]:
+    """The task with this server, this store, this pooler and an id that is there."""
     for name, options in task.items():
         if name.startswith("saasops.runbook.") and isinstance(options, dict):
             if "connection" in options:
                 options["connection"] = connection(server)
             if "store" in options:
                 options["store"] = {"path": str(store)}
+            if "poolers" in options:
+                login = {"user": ADMIN, "password": pooler.password}
+                options["poolers"] = [{"host": pooler.host, "port": pooler.port, **login}]
             if "copies" in options:
                 options["copies"] = [{"path": str(store.parent / "copy"), "create": True}]
             if options.get("set") == SAMPLE_SET:
@@ -78,18 +82,25 @@ def test_every_module_has_examples_and_a_place_in_the_order(server: Server) -> N
     assert all(examples(module) for module in ORDER)
 
 
-def test_the_examples_run(server: Server, podcastflow: str, tmp_path: Path) -> None:
+@pytest.fixture
+def pooler(server: Server, podcastflow: str) -> Iterator[PgBouncer]:
+    """The PgBouncer that the examples speak of."""
+    with pgbouncer(server, "transaction", f"{podcastflow} = {{server}}") as started:
+        yield started
+
+
+def test_the_examples_run(server: Server, podcastflow: str, pooler: PgBouncer, tmp_path: Path) -> None:
     store = tmp_path / "store"
     store.mkdir()
     hosts = inventory(tmp_path, {})
     set_id = SAMPLE_SET
     for module in ORDER:
-        tasks = [fitted(task, server, store, set_id) for task in examples(module)]
+        tasks = [fitted(task, server, store, set_id, pooler) for task in examples(module)]
         if module == "pg_verify":
             restore = {"system": "demo", "database": podcastflow, "target": "podcastflow_drill"}
             drill: dict[str, object] = {"name": "Restore for the drill", "saasops.runbook.pg_restore": restore}
             restore.update({"connection": {}, "store": {}})  # type: ignore[dict-item]
-            tasks.insert(0, fitted(drill, server, store, set_id))
+            tasks.insert(0, fitted(drill, server, store, set_id, pooler))
         book = tmp_path / f"{module}.yml"
         play = {"name": module, "hosts": "all", "gather_facts": False, "tasks": tasks}
         book.write_text(yaml.safe_dump([play], sort_keys=False), encoding="utf-8")
