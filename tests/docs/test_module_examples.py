@@ -18,7 +18,7 @@ from ansible_collections.saasops.runbook.tests.lab import demo
 from ansible_collections.saasops.runbook.tests.lab.acts import connection
 from ansible_collections.saasops.runbook.tests.lab.pgbouncer import ADMIN, PgBouncer, pgbouncer
 from ansible_collections.saasops.runbook.tests.lab.playbooks import inventory, start_file
-from ansible_collections.saasops.runbook.tests.lab.postgres import Server
+from ansible_collections.saasops.runbook.tests.lab.postgres import Server, running
 
 MODULES = Path(__file__).resolve().parents[2] / "plugins" / "modules"
 # one after the other on one server: a backup comes before a restore, a restore before a switch
@@ -64,7 +64,9 @@ def fitted(task: dict[str, object], server: Server, store: Path, set_id: str, po
     for name, options in task.items():
         if name.startswith("saasops.runbook.") and isinstance(options, dict):
             if "connection" in options:
-                options["connection"] = connection(server)
+                options["connection"] = connection(scratch if "live_connection" in options else server)
+            if "live_connection" in options:
+                options["live_connection"] = connection(server)
             if "store" in options:
                 options["store"] = {"path": str(store)}
             if "poolers" in options:
@@ -89,18 +91,38 @@ def pooler(server: Server, podcastflow: str) -> Iterator[PgBouncer]:
         yield started
 
 
-def test_the_examples_run(server: Server, podcastflow: str, pooler: PgBouncer, tmp_path: Path) -> None:
+@pytest.fixture
+def scratch() -> Iterator[Server]:
+    """The scratch server that an example drills on."""
+    with running(18, own=True) as started:
+        yield started
+
+
+def restore_for(server: Server, store: Path) -> dict[str, object]:
+    """The task that restores the database which pg_verify's examples look at."""
+    return {
+        "name": "Restore for the drill",
+        "saasops.runbook.pg_restore": {
+            "system": "demo",
+            "database": "podcastflow",
+            "target": "podcastflow_drill",
+            "on_missing_roles": "create",
+            "connection": connection(server),
+            "store": {"path": str(store)},
+        },
+    }
+
+
+def test_the_examples_run(server: Server, podcastflow: str, pooler: PgBouncer, scratch: Server, tmp_path: Path) -> None:
     store = tmp_path / "store"
     store.mkdir()
     hosts = inventory(tmp_path, {})
     set_id = SAMPLE_SET
     for module in ORDER:
-        tasks = [fitted(task, server, store, set_id, pooler) for task in examples(module)]
+        tasks = [fitted(task, server, store, set_id, pooler, scratch) for task in examples(module)]
         if module == "pg_verify":
-            restore = {"system": "demo", "database": podcastflow, "target": "podcastflow_drill"}
-            drill: dict[str, object] = {"name": "Restore for the drill", "saasops.runbook.pg_restore": restore}
-            restore.update({"connection": {}, "store": {}})  # type: ignore[dict-item]
-            tasks.insert(0, fitted(drill, server, store, set_id, pooler))
+            assert "live_connection" in str(tasks[-1]), "the last example is the one on a scratch server"
+            tasks = [restore_for(server, store), *tasks[:-1], restore_for(scratch, store), tasks[-1]]
         book = tmp_path / f"{module}.yml"
         play = {"name": module, "hosts": "all", "gather_facts": False, "tasks": tasks}
         book.write_text(yaml.safe_dump([play], sort_keys=False), encoding="utf-8")
