@@ -372,7 +372,7 @@ def test_a_real_table_of_contents_is_read_whole(server: Server, demo_database: s
             " AND position(E'\\n' IN relname) = 0"
         )
     )
-    assert found == {(schema, name) for schema, name in wanted}
+    assert found == {tuple(pair) for pair in wanted}
     assert all((folder / item.file).is_file() for item in dump_toc.table_data(entries))
     listed = server.tool("pg_restore", "--list", str(folder))
     assert len([line for line in listed.splitlines() if line and not line.startswith(";")]) <= len(entries)

@@ -19,8 +19,9 @@ from ansible_collections.saasops.runbook.plugins.module_utils.store.posix import
 from ansible_collections.saasops.runbook.tests.lab import demo
 from ansible_collections.saasops.runbook.tests.lab.acts import connection
 from ansible_collections.saasops.runbook.tests.lab.leases import ask
+from ansible_collections.saasops.runbook.tests.lab.pgbouncer import ADMIN, PgBouncer, pgbouncer
 from ansible_collections.saasops.runbook.tests.lab.playbooks import inventory, start_file
-from ansible_collections.saasops.runbook.tests.lab.postgres import Server
+from ansible_collections.saasops.runbook.tests.lab.postgres import Server, running
 
 MODULES = Path(__file__).resolve().parents[2] / "plugins" / "modules"
 # one after the other on one server: a backup comes before a restore, a restore before a switch
@@ -70,14 +71,19 @@ def podcastflow(server: Server) -> Iterator[str]:
         server.psql(f'DROP DATABASE "{row}" WITH (FORCE)', "postgres")
 
 
-def fitted(task: dict[str, object], server: Server, store: Path, set_id: str) -> dict[str, object]:
-    """The task with this server, this store and an id that is there."""
+def fitted(task: dict[str, object], server: Server, store: Path, set_id: str, pooler: PgBouncer) -> dict[str, object]:
+    """The task with this server, this store, this pooler and an id that is there."""
     for name, options in task.items():
         if name.startswith("saasops.runbook.") and isinstance(options, dict):
             if "connection" in options:
-                options["connection"] = connection(server)
+                options["connection"] = connection(scratch if "live_connection" in options else server)
+            if "live_connection" in options:
+                options["live_connection"] = connection(server)
             if "store" in options:
                 options["store"] = {"path": str(store)}
+            if "poolers" in options:
+                login = {"user": ADMIN, "password": pooler.password}
+                options["poolers"] = [{"host": pooler.host, "port": pooler.port, **login}]
             if "copies" in options:
                 options["copies"] = [{"path": str(store.parent / "copy"), "create": True}]
             if options.get("set") == SAMPLE_SET:
@@ -90,18 +96,45 @@ def test_every_module_has_examples_and_a_place_in_the_order(server: Server) -> N
     assert all(examples(module) for module in [*ORDER, *ELSEWHERE])
 
 
-def test_the_examples_run(server: Server, podcastflow: str, tmp_path: Path) -> None:
+@pytest.fixture
+def pooler(server: Server, podcastflow: str) -> Iterator[PgBouncer]:
+    """The PgBouncer that the examples speak of."""
+    with pgbouncer(server, "transaction", f"{podcastflow} = {{server}}") as started:
+        yield started
+
+
+@pytest.fixture
+def scratch() -> Iterator[Server]:
+    """The scratch server that an example drills on."""
+    with running(18, own=True) as started:
+        yield started
+
+
+def restore_for(server: Server, store: Path) -> dict[str, object]:
+    """The task that restores the database which pg_verify's examples look at."""
+    return {
+        "name": "Restore for the drill",
+        "saasops.runbook.pg_restore": {
+            "system": "demo",
+            "database": "podcastflow",
+            "target": "podcastflow_drill",
+            "on_missing_roles": "create",
+            "connection": connection(server),
+            "store": {"path": str(store)},
+        },
+    }
+
+
+def test_the_examples_run(server: Server, podcastflow: str, pooler: PgBouncer, scratch: Server, tmp_path: Path) -> None:
     store = tmp_path / "store"
     store.mkdir()
     hosts = inventory(tmp_path, {})
     set_id = SAMPLE_SET
     for module in ORDER:
-        tasks = [fitted(task, server, store, set_id) for task in examples(module)]
+        tasks = [fitted(task, server, store, set_id, pooler, scratch) for task in examples(module)]
         if module == "pg_verify":
-            restore = {"system": "demo", "database": podcastflow, "target": "podcastflow_drill"}
-            drill: dict[str, object] = {"name": "Restore for the drill", "saasops.runbook.pg_restore": restore}
-            restore.update({"connection": {}, "store": {}})  # type: ignore[dict-item]
-            tasks.insert(0, fitted(drill, server, store, set_id))
+            assert "live_connection" in str(tasks[-1]), "the last example is the one on a scratch server"
+            tasks = [restore_for(server, store), *tasks[:-1], restore_for(scratch, store), tasks[-1]]
         if module == "guard_unlock":
             Leases(PosixStore(str(store))).acquire(ask("r1"), time.time())
         book = tmp_path / f"{module}.yml"
