@@ -11,7 +11,9 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.restoration import DRILL, Restoration
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.guard import guarded
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.poolers import release_left
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.reach import is_down
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.swap_acts import finish, switch, undo, vacuum_rest
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.swap_catalog import from_catalog
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.swap_scene import SwapJob
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Context, Result
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres import server_state as look
@@ -94,7 +96,12 @@ def execute(params: dict[str, object], context: Context) -> Result:
             poolers=tuple(poolers_of(params, guard.target.connection.application_name)),
         )
         records = [_resumed(job, item, guard.cleaned) for item in guard.records]
-        record, done = _choose(job, records, state, str(params.get("restore") or "latest"))
+        wanted = str(params.get("restore") or "latest")
+        if state == "undone" and is_down(guard.store) and not any(item.state == "switched" for item in records):
+            # the record lies in a store that does not answer
+            record, done = from_catalog(job, wanted), None
+        else:
+            record, done = _choose(job, records, state, wanted)
         if record is None:
             if done is None:
                 code, what, remedy = _NOTHING[state]
