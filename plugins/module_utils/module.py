@@ -134,6 +134,14 @@ def _end_orderly(number: int, _frame: object) -> None:
     )
 
 
+def _foretell(guard: Admitted, plan: Plan | None, warn: Callable[[str], None]) -> None:
+    """Say in check mode what the guard would make of the plan."""
+    for found in guard.against(plan):
+        warn(f"would be refused: {found.message}")
+    for found in guard.bypassed:
+        warn(f"would be gone past: {found.message}")
+
+
 def run_module(
     spec: Mapping[str, object],
     execute: Callable[[dict[str, object], Context], Result],
@@ -176,10 +184,7 @@ def run_module(
             after = describe(result.plan.actions)
             answer["diff"] = {"before": "\n".join(result.before) + "\n", "after": "\n".join(after) + "\n"}
     if guard and check_mode:
-        for found in guard.against(result.plan):
-            module.warn(f"would be refused: {found.message}")
-        for found in guard.bypassed:
-            module.warn(f"would be gone past: {found.message}")
+        _foretell(guard, result.plan, module.warn)
     if admission:
         answer.update(admission.done(result.plan, result.changed, result.message, result.undo))
     module.exit_json(**answer)

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A full disk or a dead store does not stop the verbs that cure it: with break glass they run, and say what they did."""
+"""A full disk or a dead store does not stop the verbs that cure it: with break glass they run, and say so."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import pytest
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.journal_proof import verify
 from ansible_collections.saasops.runbook.plugins.module_utils.store import stand_in
 from ansible_collections.saasops.runbook.plugins.module_utils.store.journal import read_chain
+from ansible_collections.saasops.runbook.plugins.module_utils.store.open import open_store
 from ansible_collections.saasops.runbook.plugins.module_utils.store.posix import PosixStore
 from ansible_collections.saasops.runbook.tests.lab import acts, disk, s3
 from ansible_collections.saasops.runbook.tests.lab.playbooks import Run, inventory, play
@@ -58,7 +59,8 @@ class System:
         return int(self.server.psql(f"SELECT count(*) FROM {table}", database))
 
     def waiting(self) -> Path:
-        return Path(stand_in.folder_of(self.system, PosixStore(str(self.store["path"])).url))
+        """What a run that went past this store left on the host."""
+        return Path(stand_in.folder_of(self.system, open_store(self.store).url))
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ DATABASE, TENANT = "vault", "org_a"
 MASKED = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
 MODULES = Path(next(iter(modules.__path__)))
 # keeps every result as other callbacks get it, with the parameters in it
-KEEPER = '''
+KEEPER = """
 import json, os
 from ansible.plugins.callback import CallbackBase
 class CallbackModule(CallbackBase):
@@ -43,7 +43,7 @@ class CallbackModule(CallbackBase):
         with open(os.environ["KEEPER_FILE"], "a") as out:
             out.write(json.dumps([str(action.action), dict(body)], default=str) + "\\n")
     v2_runner_on_ok = v2_runner_on_failed = v2_runner_item_on_ok = v2_runner_item_on_failed = _keep
-'''
+"""
 
 
 def leaves(spec: Mapping[str, Mapping[str, object]], path: str = "") -> Iterator[str]:
@@ -132,7 +132,8 @@ class Vault:
 
 def _temporary() -> list[Path]:
     places = ("/tmp", "/var/tmp", "/dev/shm")
-    found = [Path(name) for place in places for part in ("saasops", "ansible") for name in glob.glob(f"{place}/{part}*")]
+    beginnings = [f"{place}/{part}" for place in places for part in ("saasops", "ansible")]
+    found = [Path(name) for beginning in beginnings for name in glob.glob(f"{beginning}*")]
     # the lab's own servers lie there, with their configuration
     return [path for path in found if not path.name.startswith("saasops-lab")]
 
