@@ -172,6 +172,7 @@ def test_a_restore_works_from_a_copy_while_the_store_is_gone(system: System, ver
     assert system.rows(table="org_a.u") == 50
 
 
+@pytest.mark.timeout(600)
 def test_the_cure_works_on_a_full_store(system: System) -> None:
     store = Path(str(system.store["path"]))
     system.well("backup")

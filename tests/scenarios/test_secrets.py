@@ -242,6 +242,8 @@ WELL = (
 )
 
 
+# some forty runs at the highest verbosity
+@pytest.mark.timeout(1200)
 def test_no_verb_shows_or_leaves_a_secret_whether_it_does_well_or_is_refused(
     vault: Vault, s3_server: s3.Server
 ) -> None:

@@ -55,6 +55,15 @@ def _choose(
     return None, newest_done
 
 
+def _choose_or_find(
+    job: SwapJob, records: list[Restoration], state: str, wanted: str
+) -> tuple[Restoration | None, Restoration | None]:
+    """_choose; an undo whose record lies in a store that does not answer goes by the server's catalog."""
+    if state == "undone" and is_down(job.store) and not any(item.state == "switched" for item in records):
+        return from_catalog(job, wanted), None
+    return _choose(job, records, state, wanted)
+
+
 def _later(one: Restoration, other: Restoration) -> bool:
     return one.verified_at > (other.switched_at or other.verified_at)
 
@@ -97,11 +106,7 @@ def execute(params: dict[str, object], context: Context) -> Result:
         )
         records = [_resumed(job, item, guard.cleaned) for item in guard.records]
         wanted = str(params.get("restore") or "latest")
-        if state == "undone" and is_down(guard.store) and not any(item.state == "switched" for item in records):
-            # the record lies in a store that does not answer
-            record, done = from_catalog(job, wanted), None
-        else:
-            record, done = _choose(job, records, state, wanted)
+        record, done = _choose_or_find(job, records, state, wanted)
         if record is None:
             if done is None:
                 code, what, remedy = _NOTHING[state]
