@@ -293,7 +293,10 @@ class Admitted:
         try:
             yield
         except OpsError as error:
-            if error.code == "lease_held" or not self.go_past(error, what):
+            if error.code == "store_full" and self._request.verb == PRUNE:
+                # nobody else can take a lease there either, and only a prune makes room
+                self._past(error, what)
+            elif error.code == "lease_held" or not self.go_past(error, what):
                 raise
 
     def _holder(self) -> Holder:
@@ -334,14 +337,7 @@ class Admitted:
         if not self._lease:
             return
         with self._glass("no lease could be taken"):
-            try:
-                self._token = self._acquire(self._lease, (self._host,))
-            except OpsError as error:
-                if error.code != "store_full" or self._request.verb != PRUNE:
-                    raise
-                # nobody else can take one either, and only a prune makes room
-                self._past(error, "no lease could be taken")
-                return
+            self._token = self._acquire(self._lease, (self._host,))
             threading.Thread(target=self._renew, daemon=True, name="saasops-lease").start()
 
     def _renew(self) -> None:
