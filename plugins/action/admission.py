@@ -1,7 +1,10 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What every changing module of ours passes: meta/runtime.yml routes them here, so no way leads past it.
+"""What every module of ours passes: meta/runtime.yml routes them here, so no way leads past it.
+
+Those that only read are looked at for secrets that would lie open on their way; what follows is for those that
+change something.
 
 The module itself asks for lease and approval and writes intent and outcome, between its decision and its first act
 (module_utils/admitted.py): only there is the real plan known, and it costs no call of its own. Here, on the
@@ -13,13 +16,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
+from ansible import constants
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.secrets import carried
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.verbs import (
     RECONCILE,
     VERBS,
@@ -48,6 +53,8 @@ LEASE_WAIT = 10.0
 # facts of a host during a run: the plans of its first play, and what the second play admitted
 _RECONCILE = "saasops.runbook.guard_reconcile"
 PLANS, GRANT = "saasops_plans", "saasops_grant"
+# what the run went past on a host so far
+BYPASSED = "saasops_bypassed"
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -63,6 +70,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             return {**result, **_failure(_no_async())}
         short = str(self._task.action).rpartition(".")[2]
         args = dict(self._task.args)
+        exposed = self._exposed(args)
+        if exposed is not None:
+            return {**result, **_failure(exposed)}
         if short == "admission":
             return {**result, **self._step(args, task_vars)}
         if short == "guard_status":
@@ -122,6 +132,27 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             display.display(f"    {request['host']}: {line}")
         if done.get("failed"):
             display.warning(f"what is open past its end stays: {done.get('msg')}")
+
+    def _exposed(self, args: Mapping[str, object]) -> OpsError | None:
+        """Why secrets among the parameters would lie in a file on the host while the module runs; None when not.
+
+        Asked of Ansible itself: the answer is the one by which it chooses between standard input and a file.
+        """
+        secrets = carried(args)
+        if not secrets or self._is_pipelining_enabled("new"):
+            return None
+        become = self._connection.become
+        how = "Set ansible_pipelining: true for the host, or pipelining = true in [connection] of ansible.cfg"
+        if constants.DEFAULT_KEEP_REMOTE_FILES:
+            why, how = "ANSIBLE_KEEP_REMOTE_FILES is on", "Switch ANSIBLE_KEEP_REMOTE_FILES (keep_remote_files) off"
+        elif not self._connection.has_pipelining:
+            why = f"the connection {self._connection.ansible_name} cannot pipeline"
+            how = "Use another connection (ssh, local)"
+        elif become is not None and (become.name == "su" or not getattr(become, "pipelining", True)):
+            why, how = f"become_method {become.name} cannot pipeline", "Use another become_method (sudo)"
+        else:
+            why = "pipelining is off"
+        return _pipelining_required(secrets, why, how)
 
     def _step(self, args: dict[str, object], task_vars: dict[str, object]) -> dict[str, object]:
         """Decide, join or close: on the first host of each system that still stands, for all of them."""
@@ -241,12 +272,19 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 PLANS: {**earlier, verb.name: {"plan": answer["plan"], "lease": request["lease"]}}
             }
         if isinstance(report, dict):
-            for item in report.get("bypassed") or []:
-                display.warning(f"[{item['code']}] gone past: {item['cause']}")
+            bypassed = cast("list[dict[str, str]]", report.get("bypassed") or [])
             for line in report.get("interrupted") or []:
                 display.warning(line)
             answer["overdue"] = report.get("overdue") or []
-            answer["guard"] = {"run": report["run"], "bypassed": report.get("bypassed") or []}
+            answer["guard"] = {"run": report["run"], "bypassed": bypassed}
+            earlier_in_run = cast("Sequence[dict[str, str]]", task_vars.get(BYPASSED) or [])
+            past = [*earlier_in_run, *(item for item in bypassed if item not in earlier_in_run)]
+            if bypassed:
+                # one block, last of all that is said, and whole: a later task of the run repeats the earlier ones'
+                why = str(report.get("break_glass") or "saasops_guard: none")
+                display.warning("\n".join([f"{host} went past the guard ({why}):", *map(_past_line, past)]), True)
+                facts = cast("dict[str, object]", answer.setdefault("ansible_facts", {}))
+                facts[BYPASSED] = past
         return answer
 
 
@@ -254,6 +292,10 @@ def _held_by(answer: Mapping[str, object]) -> Mapping[str, object]:
     """What a refused module said of the run that holds its lease."""
     details = answer.get("details")
     return details if answer.get("code") == "lease_held" and isinstance(details, Mapping) else {}
+
+
+def _past_line(item: Mapping[str, str]) -> str:
+    return f"  [{item['code']}] gone past: {item['cause']}"
 
 
 def _failure(error: OpsError) -> dict[str, object]:
@@ -278,8 +320,18 @@ def _no_grant(leader: str) -> OpsError:
 def _no_async() -> OpsError:
     return OpsError(
         "async_not_supported",
-        "A module that changes something is not run with async: nobody would see its end.",
+        "Modules of this collection are not run with async: nobody would see their end.",
         "Leave async out; the module shows its progress.",
+    )
+
+
+def _pipelining_required(secrets: list[str], why: str, how: str) -> OpsError:
+    return OpsError(
+        "pipelining_required",
+        f"The parameters hold secrets ({', '.join(secrets)}) and {why}: Ansible would write them to a temporary file "
+        "on the host, and a run that is killed would leave it there.",
+        f"{how}; or keep the secret on the host (.pgpass, a profile) instead of in the inventory.",
+        {"secrets": secrets},
     )
 
 

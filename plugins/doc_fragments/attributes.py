@@ -19,6 +19,12 @@ attributes:
   idempotent:
     description: A second run with the same options changes nothing.
     support: full
+  action:
+    description: An action plugin looks at the parameters before; secrets are refused without pipelining.
+    support: full
+  async:
+    description: The module would lie in a file with its parameters, and nobody would see its end.
+    support: none
 """
 
     INFO = r"""
@@ -33,4 +39,10 @@ attributes:
   idempotent:
     description: Only reads.
     support: full
+  action:
+    description: An action plugin looks at the parameters before; secrets are refused without pipelining.
+    support: full
+  async:
+    description: The module would lie in a file with its parameters, and nobody would see its end.
+    support: none
 """

@@ -42,12 +42,13 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest im
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.open_item import OpenItem, over
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.open_runs import INTERRUPTED
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Plan
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.verbs import VERBS
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.verbs import PRUNE, VERBS
 from ansible_collections.saasops.runbook.plugins.module_utils.store import approvals, journal, open_items
 from ansible_collections.saasops.runbook.plugins.module_utils.store import plans as plan_store
 from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Store
 from ansible_collections.saasops.runbook.plugins.module_utils.store.leases import Leases
 from ansible_collections.saasops.runbook.plugins.module_utils.store.open import open_store
+from ansible_collections.saasops.runbook.plugins.module_utils.store.stand_in import DOWN
 
 # how much of the ttl passes before a long module renews
 RENEWALS_PER_TTL = 3
@@ -113,9 +114,37 @@ class Admitted:
         self._opened: Store | None = None
         self._overdue: list[str] = []
         self._interrupted: list[str] = []
+        self._away: OpsError | None = None
+
+    @property
+    def break_glass(self) -> str:
+        """The reason, "" without."""
+        return self._request.break_glass
+
+    @property
+    def bypassed(self) -> Sequence[OpsError]:
+        """What was gone past so far."""
+        return tuple(self._bypassed)
+
+    def go_past(self, error: OpsError, what: str) -> bool:
+        """Whether break glass goes past an unavailable store; it is told with what follows from it, once."""
+        if not self.break_glass:
+            return False
+        self._past(error, what)
+        return True
+
+    def _past(self, error: OpsError, what: str) -> None:
+        if error.code in DOWN:
+            # a store that is gone is not waited for again by whoever comes next
+            self._away = error
+        found = OpsError(error.code, f"{what}: {error.cause}", error.remedy)
+        if found.cause not in {item.cause for item in self._bypassed}:
+            self._bypassed.append(found)
 
     @property
     def _store(self) -> Store:
+        if self._away is not None and self.break_glass:
+            raise self._away
         if self._opened is None:
             self._opened = open_store(cast("dict[str, object]", self._params["store"]))
         return self._opened
@@ -181,6 +210,12 @@ class Admitted:
         """Everything that would speak against the plan now; for check mode, which is refused nothing."""
         if plan is None or plan.empty or self._body.get("mode") == "none":
             return []
+        try:
+            return self._against(plan)
+        except OpsError as error:
+            return [error]
+
+    def _against(self, plan: Plan) -> list[OpsError]:
         verdict = decide(self._policy, self._request, plan, self._approvals(), time.time())
         found = [*verdict.refusals, *verdict.bypassed]
         if self._lease:
@@ -202,7 +237,9 @@ class Admitted:
             for name, hosts in sorted(cast("dict[str, list[str]]", self._body.get("leases") or {}).items()):
                 with self._glass("no lease could be taken"):
                     tokens[name] = self._acquire(name, tuple(hosts))
-            kept = plan_store.keep(self._store, self._system, self._request, plans, time.time())
+            kept = ""
+            with self._glass("the plan could not be kept"):
+                kept = plan_store.keep(self._store, self._system, self._request, plans, time.time())
             self._journal([*self._bypasses(), self._event("note", {"code": "admitted", "plan": kept})])
         except OpsError:
             for name in tokens:
@@ -234,7 +271,14 @@ class Admitted:
         error = refusal(verdict.refusals)
         codes = {item.code for item in verdict.refusals}
         if codes & {"approval_required", "approval_expired", "outside_envelope"}:
-            kept = plan_store.keep(self._store, self._system, self._request, plans or {self._host: plan}, time.time())
+            mine = plans or {self._host: plan}
+            try:
+                kept = plan_store.keep(self._store, self._system, self._request, mine, time.time())
+            except OpsError as lost:
+                # the refusals are what the operator must know, not that the store is in trouble too
+                raise OpsError(
+                    error.code, f"{error.cause} The plan could not be kept: {lost.cause}", lost.remedy, error.details
+                ) from lost
             error = OpsError(
                 error.code,
                 error.cause,
@@ -249,9 +293,11 @@ class Admitted:
         try:
             yield
         except OpsError as error:
-            if not self._request.break_glass:
+            if error.code == "store_full" and self._request.verb == PRUNE:
+                # nobody else can take a lease there either, and only a prune makes room
+                self._past(error, what)
+            elif error.code == "lease_held" or not self.go_past(error, what):
                 raise
-            self._bypassed.append(OpsError(error.code, f"{what}: {error.cause}", error.remedy))
 
     def _holder(self) -> Holder:
         body = self._body
@@ -323,9 +369,8 @@ class Admitted:
         try:
             self._still_ours()
         except OpsError as error:
-            if error.code == "lease_lost" or not self._request.break_glass:
+            if error.code == "lease_lost" or not self.go_past(error, "the lease could not be looked at again"):
                 raise
-            self._bypassed.append(error)
 
     def opens(self, opening: Opening) -> None:
         """Before the thing is opened: what it is, and how whoever comes next puts it back."""
@@ -414,6 +459,7 @@ class Admitted:
         try:
             journal.append(self._store, self._unwritten, None if again is None else float(str(again)))
         except OpsError as error:
+            self.go_past(error, "the journal's records wait on the controller")
             if self._policy.journal == "required" and not final and not self._request.break_glass:
                 raise OpsError(
                     "journal_unavailable",
@@ -430,6 +476,7 @@ class Admitted:
                 "run": self._request.run,
                 "token": self._token,
                 "unwritten": [event.as_json() for event in self._unwritten],
+                "break_glass": self.break_glass,
                 "bypassed": [{"code": item.code, "cause": item.cause} for item in self._bypassed],
                 "overdue": self._overdue,
                 "interrupted": self._interrupted,

@@ -11,7 +11,7 @@ import contextlib
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, cast
 
 from ansible.module_utils.basic import AnsibleModule
@@ -104,6 +104,9 @@ class Context:
     progress: Callable[[str], None]
     warn: Callable[[str], None]
     admission: Admission = field(default_factory=Unguarded)
+    # the reason of break glass, "" without; and whether it goes past an error, told with what follows from it
+    break_glass: str = ""
+    go_past: Callable[[OpsError, str], bool] = lambda _error, _what: False
 
     def authorise(self, plan: Plan) -> None:
         """Stop here unless the plan may be carried out now. Nothing is asked in check mode."""
@@ -131,6 +134,14 @@ def _end_orderly(number: int, _frame: object) -> None:
     )
 
 
+def _foretell(guard: Admitted, plan: Plan | None, warn: Callable[[str], None]) -> None:
+    """Say in check mode what the guard would make of the plan."""
+    for found in guard.against(plan):
+        warn(f"would be refused: {found.message}")
+    for found in guard.bypassed:
+        warn(f"would be gone past: {found.message}")
+
+
 def run_module(
     spec: Mapping[str, object],
     execute: Callable[[dict[str, object], Context], Result],
@@ -149,7 +160,10 @@ def run_module(
         signal.signal(number, _end_orderly)
     try:
         with _progress(path) as progress:
-            result = execute(params, Context(check_mode, now, progress, module.warn, admission or Unguarded()))
+            context = Context(check_mode, now, progress, module.warn, admission or Unguarded())
+            if guard:
+                context = replace(context, break_glass=guard.break_glass, go_past=guard.go_past)
+            result = execute(params, context)
     except OpsError as error:
         told = admission.refused(error) if admission else {}
         module.fail_json(
@@ -170,8 +184,7 @@ def run_module(
             after = describe(result.plan.actions)
             answer["diff"] = {"before": "\n".join(result.before) + "\n", "after": "\n".join(after) + "\n"}
     if guard and check_mode:
-        for found in guard.against(result.plan):
-            module.warn(f"would be refused: {found.message}")
+        _foretell(guard, result.plan, module.warn)
     if admission:
         answer.update(admission.done(result.plan, result.changed, result.message, result.undo))
     module.exit_json(**answer)

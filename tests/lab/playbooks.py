@@ -33,7 +33,9 @@ def inventory(
     folder: Path, variables: Mapping[str, object], hosts: Mapping[str, Mapping[str, object]] | None = None
 ) -> Path:
     """Write an inventory of this machine: the host demo, or others with variables of their own on top."""
-    body = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, **variables}
+    # the password of a lab server stands in its variables, and that asks for pipelining
+    own = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "ansible_pipelining": True}
+    body = {**own, **variables}
     path = folder / "inventory.yml"
     content = {"all": {"vars": body, "hosts": {"demo": {}} if hosts is None else hosts}}
     path.write_text(json.dumps(content), encoding="utf-8")

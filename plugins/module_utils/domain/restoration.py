@@ -24,6 +24,8 @@ STATES = ("building", "verified", "switching", "switched", "undoing", "undone", 
 
 # the reason of a restore that serves a drill: never switched unless it is named
 DRILL = "drill"
+# of a record that was made anew from the server's catalog, because the store did not answer
+CATALOG = "catalog"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest im
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Action, Plan
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.pooler import Pool
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.refusals import Refusal, settle
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.restoration import Restoration, fitted
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.restoration import CATALOG, Restoration, fitted
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.restore import Blocker, blocker_refusals
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.sequences import SequenceState
 
@@ -274,15 +274,17 @@ def decide_undo(scene: Scene, aside: str, acknowledged_rows: int | None) -> Plan
             )
         )
     losses = scene.losses
-    if losses.rows and acknowledged_rows != losses.rows:
+    # without the record of the switch nothing but a lower bound is known: then even none must be agreed to
+    if (losses.rows or record.reason == CATALOG) and acknowledged_rows != losses.rows:
         bound = "" if losses.exact else "at least "
         found.append(
             Refusal(
                 OpsError(
                     "writes_since_switch",
-                    f"The undo would lose {bound}{losses.rows:,} rows written since the switch: "
-                    + "; ".join(losses.lines())
-                    + ".",
+                    f"The undo would lose {bound}{losses.rows:,} rows written since the switch"
+                    + "".join([": " + "; ".join(losses.lines())] if losses.rows else [])
+                    + "."
+                    + (" The record of the switch cannot be read, so this is no exact count." * (not losses.exact)),
                     f"If they may be lost, run again with -e acknowledge_loss={losses.rows}; "
                     "the newer database is kept beside the old one in any case.",
                     {"rows": losses.rows, "losses": losses.as_json()},

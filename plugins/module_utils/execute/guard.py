@@ -11,7 +11,9 @@ from typing import cast
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.restoration import Restoration
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.reach import reach_store
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.reconcile import reconcile
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.swap_catalog import adopted
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Context
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.facts import read_server, refuse_pooler
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.leftovers import mark_of
@@ -21,7 +23,6 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.restore i
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.server_state import system_identifier
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
 from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Store
-from ansible_collections.saasops.runbook.plugins.module_utils.store.open import open_store
 from ansible_collections.saasops.runbook.plugins.module_utils.store.restorations import read_restorations
 
 LOCK_WAIT_SECONDS = 10.0
@@ -54,8 +55,7 @@ def guarded(params: dict[str, object], context: Context) -> Iterator[Guard]:
     """
     system, database = str(params["system"]), str(params["database"])
     anyone = Target.from_params(cast("dict[str, object]", params["connection"]))
-    store = open_store(cast("dict[str, object]", params["store"]))
-    store.check(write=not context.check_mode)
+    store = reach_store(params, context)
     # under a mark of its own: whoever else carries the verb's mark while we hold the lock is a leftover
     holder = anyone.named(mark_of("guard", system, database))
     with contextlib.ExitStack() as stack:
@@ -74,7 +74,9 @@ def guarded(params: dict[str, object], context: Context) -> Iterator[Guard]:
         target = anyone.named(mark_of("restore", system, database, read_server(session)))
         server = system_identifier(session)
         before = read_restorations(store, system, database, server)
-        records, cleaned = reconcile(session, target, store, before, context.now, check_mode=context.check_mode)
+        known, said = adopted(store, before, check_mode=context.check_mode)
+        records, cleaned = reconcile(session, target, store, known, context.now, check_mode=context.check_mode)
+        cleaned = [*said, *cleaned]
         for line in cleaned:
             context.progress(line)
         yield Guard(target, store, session, server, records, cleaned, records != before, warnings)

@@ -11,7 +11,9 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.restoration import DRILL, Restoration
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.guard import guarded
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.poolers import release_left
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.reach import is_down
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.swap_acts import finish, switch, undo, vacuum_rest
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.swap_catalog import from_catalog
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.swap_scene import SwapJob
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Context, Result
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres import server_state as look
@@ -51,6 +53,15 @@ def _choose(
     if ready and (newest_done is None or state != "switched" or _later(ready[-1], newest_done)):
         return ready[-1], None
     return None, newest_done
+
+
+def _choose_or_find(
+    job: SwapJob, records: list[Restoration], state: str, wanted: str
+) -> tuple[Restoration | None, Restoration | None]:
+    """_choose; an undo whose record lies in a store that does not answer goes by the server's catalog."""
+    if state == "undone" and is_down(job.store) and not any(item.state == "switched" for item in records):
+        return from_catalog(job, wanted), None
+    return _choose(job, records, state, wanted)
 
 
 def _later(one: Restoration, other: Restoration) -> bool:
@@ -94,7 +105,8 @@ def execute(params: dict[str, object], context: Context) -> Result:
             poolers=tuple(poolers_of(params, guard.target.connection.application_name)),
         )
         records = [_resumed(job, item, guard.cleaned) for item in guard.records]
-        record, done = _choose(job, records, state, str(params.get("restore") or "latest"))
+        wanted = str(params.get("restore") or "latest")
+        record, done = _choose_or_find(job, records, state, wanted)
         if record is None:
             if done is None:
                 code, what, remedy = _NOTHING[state]

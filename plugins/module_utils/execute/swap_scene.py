@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.properties import database_differences, handed_on
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.restoration import Restoration
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.restoration import CATALOG, Restoration
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.sequences import SequenceState, ahead
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.swap import (
     Losses,
@@ -28,6 +28,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.restore i
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.snapshot import plain_view
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.tables import relations
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.written import written_after
 from ansible_collections.saasops.runbook.plugins.module_utils.store import sets
 from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Store
 
@@ -78,9 +79,11 @@ def losses_since_switch(job: SwapJob, record: Restoration, live_oid: int | None)
     if live_oid is None or live_oid != record.target_oid:
         return Losses((), True)
     with connected(job.target, job.database, 1) as (session,):
-        found = written_since(record.counters, counters(session))
-    if found is not None:
-        return found
+        found = written_since(record.counters, counters(session)) if record.counters else None
+        if found is not None:
+            return found
+        if record.reason == CATALOG:
+            return written_after(session, job.session, live_oid, record.aside_oid)
     # the statistics were reset or lost in a crash: what differs from the set is the least that was written
     return losses_since_backup(job, record, live_oid, job.database)
 

@@ -23,6 +23,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.tenant_refu
     structure_refusal,
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.execute import tenant_merge, tenant_whole
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.reach import reach_store
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.tenant_run import (
     Progress,
     Run,
@@ -59,7 +60,6 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session i
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.shape import read_shape
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.snapshot import plain_view
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.tables import missing_schemas, relations
-from ansible_collections.saasops.runbook.plugins.module_utils.store.open import open_store
 
 STAGING = "/var/tmp"  # noqa: S108
 # a catalog text leaves out the schemas of the search_path, and texts of two databases are compared
@@ -131,8 +131,7 @@ def execute(params: dict[str, object], context: Context) -> Result:
     """The module pg_restore_tenant."""
     system, database, tenant = (str(params[name]) for name in ("system", "database", "tenant"))
     target = Target.from_params(cast("dict[str, object]", params["connection"]), "saasops-tenant")
-    store = open_store(cast("dict[str, object]", params["store"]))
-    store.check(write=not context.check_mode)
+    store = reach_store(params, context)
     with contextlib.ExitStack() as stack:
         reader = target.session(database)
         stack.callback(reader.close)

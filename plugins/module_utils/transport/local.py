@@ -149,6 +149,13 @@ class LocalTransport:
 
     @contextlib.contextmanager
     def secret_file(self, content: str) -> Iterator[str]:
+        unnamed = _unnamed_file(content)
+        if unnamed is not None:
+            try:
+                yield f"/proc/{os.getpid()}/fd/{unnamed}"
+            finally:
+                os.close(unnamed)
+            return
         # memory where there is some: a killed process must not leave a secret on a disk
         memory = MEMORY if os.access(MEMORY, os.W_OK) else None
         with tempfile.TemporaryDirectory(prefix="saasops-pass-", dir=memory) as folder:
@@ -283,3 +290,20 @@ def _file_error(error: OSError, path: str) -> OpsError:
         f"{path} cannot be used: {error.strerror}.",
         "Check that the folder exists, its owner and mode.",
     )
+
+
+def _unnamed_file(content: str) -> int | None:
+    """A descriptor of a file of mode 0600 that has no name and goes with this process, however that ends.
+
+    Programs of the same user read it by its name in /proc. None where there is no such thing.
+    """
+    if not hasattr(os, "memfd_create") or not os.access(f"/proc/{os.getpid()}/fd", os.X_OK):
+        return None
+    try:
+        descriptor = os.memfd_create("saasops-pass")
+    except OSError:
+        return None
+    # libpq ignores a password file that others may read
+    os.fchmod(descriptor, 0o600)
+    os.write(descriptor, content.encode("utf-8"))
+    return descriptor
