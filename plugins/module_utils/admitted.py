@@ -406,13 +406,6 @@ class Admitted:
         """One more record for the journal; what it does not take waits, as outcomes do."""
         self._journal([self._event(kind, facts)], final=True)
 
-    def gone_past(self, error: OpsError) -> bool:
-        """A store that does not answer, under break glass: it is said, and the work goes on."""
-        if not self._request.break_glass or not error.code.startswith(("store_", "bucket_", "object_", "host_")):
-            return False
-        self._bypassed.append(error)
-        return True
-
     def _process(self) -> dict[str, Json]:
         """The run's process on its controller, for the proof that it is gone."""
         names = ("controller", "boot_id", "pid_namespace", "pid", "process_started")

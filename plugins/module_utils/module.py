@@ -63,9 +63,6 @@ class Admission(Protocol):
     def says(self, kind: str, facts: Mapping[str, object]) -> None:
         """A record of the journal of its own, for instance reverted."""
 
-    def gone_past(self, error: OpsError) -> bool:
-        """Whether a store that does not answer is no reason to stop (break glass); then it is said at the end."""
-
 
 class Unguarded:
     """No admission: check mode, and whoever calls execute() as Python."""
@@ -84,10 +81,6 @@ class Unguarded:
 
     def says(self, kind: str, facts: Mapping[str, object]) -> None:
         """Nobody is told."""
-
-    def gone_past(self, error: OpsError) -> bool:
-        """Never."""
-        return False
 
 
 @dataclass(frozen=True)

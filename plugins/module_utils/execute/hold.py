@@ -68,7 +68,7 @@ def _recorded(params: Mapping[str, object], database: Database, context: Context
     try:
         return open_items.look(open_store(cast("dict[str, object]", params["store"])), database.item_id)
     except OpsError as error:
-        if not context.admission.gone_past(error):
+        if not context.go_past(error, "what is recorded as open could not be read"):
             raise
         return None
 
