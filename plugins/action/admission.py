@@ -32,6 +32,7 @@ from ansible_collections.saasops.runbook.plugins.plugin_utils.request import (
     mode_of,
     of_grant,
     plain_policy,
+    silence_of,
     standing_hosts,
 )
 
@@ -60,10 +61,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         verb = verb_of(short, args, str(task_vars.get("saasops_verb") or ""))
         if verb is None:
             return {**result, **self._execute_module(module_args=args, task_vars=task_vars)}
-        if {"guard", "progress_file"} & set(args):
+        if {"guard", "guard_silence", "progress_file"} & set(args):
             return {**result, **_failure(_internal_option())}
         try:
             request = self._request(verb, args, task_vars)
+            args.update(silence_of(verb, request, self._templar.template(task_vars.get("saasops_silence"))))
         except OpsError as error:
             return {**result, **_failure(error)}
         return {**result, **self._admitted(verb, args, request, task_vars)}
@@ -220,5 +222,7 @@ def _no_async() -> OpsError:
 
 def _internal_option() -> OpsError:
     return OpsError(
-        "internal_option", "The options guard and progress_file are set by admission alone.", "Leave them out."
+        "internal_option",
+        "The options guard, guard_silence and progress_file are set by admission alone.",
+        "Leave them out.",
     )

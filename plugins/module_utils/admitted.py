@@ -40,6 +40,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.lease_rules
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json, iso
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Plan
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.verbs import VERBS
+from ansible_collections.saasops.runbook.plugins.module_utils.silencing import Silencing
 from ansible_collections.saasops.runbook.plugins.module_utils.store import approvals, journal
 from ansible_collections.saasops.runbook.plugins.module_utils.store import plans as plan_store
 from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Store
@@ -79,8 +80,15 @@ def parse_request(body: Mapping[str, object]) -> Request:
 class Admitted:
     """One module under the guard; see module.Admission."""
 
-    def __init__(self, body: Mapping[str, object], params: Mapping[str, object], now: float) -> None:
+    def __init__(
+        self,
+        body: Mapping[str, object],
+        params: Mapping[str, object],
+        now: float,
+        silencing: Silencing | None = None,
+    ) -> None:
         self._body = body
+        self._silencing = silencing
         self._params = params
         self._began = now
         self._request = parse_request(body)
@@ -129,12 +137,19 @@ class Admitted:
         else:
             self._check(plan)
             self._take()
-        self._plan = plan
         try:
-            self._journal([*self._bypasses(), self._event("intent", {"plan": plan.as_dict()})])
+            self._journal([*self._bypasses(), *self._silence(), self._event("intent", {"plan": plan.as_dict()})])
         except OpsError:
             self._give_back()
             raise
+        self._plan = plan
+
+    def _silence(self) -> list[Event]:
+        if self._silencing is None:
+            return []
+        lease = self._lease if self._token else ""
+        facts = self._silencing.open(lambda: self._store, lease, bool(self._request.break_glass))
+        return [self._event(kind, fact) for kind, fact in facts]
 
     def _require_journal(self) -> None:
         """Where a journal is required, what the guard does not see must be seen too."""
@@ -347,8 +362,11 @@ class Admitted:
 
     def _report(self, *, failed: bool) -> dict[str, object]:
         self._give_back(failed=failed)
+        if self._silencing is not None:
+            self._silencing.close(failed)
         return {
             "guard_report": {
+                "refused": failed and self._plan is None,
                 "run": self._request.run,
                 "token": self._token,
                 "unwritten": [event.as_json() for event in self._unwritten],

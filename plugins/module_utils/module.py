@@ -18,11 +18,13 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.saasops.runbook.plugins.module_utils.admitted import Admitted
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Plan, describe
+from ansible_collections.saasops.runbook.plugins.module_utils.silencing import SILENCE_SPEC, Silencing
 
 # What admission hands to every changing module; nobody else sets it.
 GUARD_SPEC: dict[str, dict[str, object]] = {
     "guard": {"type": "dict", "no_log": False},
     "progress_file": {"type": "path"},
+    "guard_silence": {"type": "dict", "options": SILENCE_SPEC},
 }
 
 
@@ -109,7 +111,9 @@ def run_module(
     request = cast("dict[str, object]", params.pop("guard", None) or {})
     progress = _progress_writer(cast("str | None", params.pop("progress_file", None)))
     now, check_mode = time.time(), bool(module.check_mode)
-    guard = Admitted(request, params, now) if request else None
+    quiet = cast("dict[str, object] | None", params.pop("guard_silence", None))
+    silencing = Silencing(quiet, request, str(params.get("system") or ""), module.warn) if request else None
+    guard = Admitted(request, params, now, silencing) if request else None
     # nothing is asked or written in check mode; what would be refused is said at the end
     admission = None if check_mode else guard
     context = Context(check_mode, now, progress, module.warn, admission or Unguarded())

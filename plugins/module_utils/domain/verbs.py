@@ -29,8 +29,11 @@ UNDO = Verb("undo", RESPONSE, "database")
 FINISH = Verb("restore_finish", ROUTINE, "database")
 # its own lease: a drill beside a backup harms neither
 DRILL = Verb("restore_drill", ROUTINE, "drill")
+# its own: the guard's silence around other verbs is no verb
+SILENCE = Verb("silence", RESPONSE)
 
 _MODULES: Mapping[str, Verb] = {
+    "alertmanager_silence": SILENCE,
     "pg_backup": BACKUP,
     "pg_backup_pin": PIN,
     "pg_backup_prune": PRUNE,
@@ -40,7 +43,7 @@ _MODULES: Mapping[str, Verb] = {
 }
 _SWAP: Mapping[str, Verb] = {"switched": RESTORE, "undone": UNDO, "finished": FINISH}
 VERBS: Mapping[str, Verb] = {
-    verb.name: verb for verb in (BACKUP, PIN, PRUNE, RESTORE, RESTORE_TENANT, UNDO, FINISH, DRILL)
+    verb.name: verb for verb in (BACKUP, PIN, PRUNE, RESTORE, RESTORE_TENANT, UNDO, FINISH, DRILL, SILENCE)
 }
 
 
