@@ -23,6 +23,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors impo
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.verbs import VERBS, Verb, lease_name, verb_of
 from ansible_collections.saasops.runbook.plugins.module_utils.process import is_dead
 from ansible_collections.saasops.runbook.plugins.plugin_utils import run_state, witness
+from ansible_collections.saasops.runbook.plugins.plugin_utils.notices import hindrance
 from ansible_collections.saasops.runbook.plugins.plugin_utils.progress import Watch
 from ansible_collections.saasops.runbook.plugins.plugin_utils.records import Records
 from ansible_collections.saasops.runbook.plugins.plugin_utils.request import (
@@ -114,6 +115,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         """The option guard. Raises OpsError guard_misconfigured, and the calendar's errors."""
         host = str(task_vars.get("inventory_hostname"))
         system = str(args.get("system") or host)
+        glass = str(self._templar.template(task_vars.get("break_glass") or ""))
+        if not self._task.check_mode:
+            hindered = hindrance(self._templar.template(task_vars.get("saasops_notify")), verb, bool(glass))
+            if hindered is not None:
+                display.warning(hindered.message)
         run = run_state.current(task_vars)
         hosts, failed = group_of(system, task_vars)
         calendar = calendar_of(verb, task_vars, self._templar.template, time.time())
@@ -128,7 +134,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             mode=mode_of(self._templar.template(task_vars.get("saasops_guard"))),
             lease=lease_name(verb, str(args.get("database") or "")),
             policy=plain_policy(task_vars, self._templar.template),
-            break_glass=str(self._templar.template(task_vars.get("break_glass") or "")),
+            break_glass=glass,
             reason=str(self._templar.template(task_vars.get("reason") or "")),
             **calendar,
             **of_grant(task_vars.get(GRANT), str(run["run"]), verb, host),
@@ -183,7 +189,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if isinstance(report, dict):
             for item in report.get("bypassed") or []:
                 display.warning(f"[{item['code']}] gone past: {item['cause']}")
-            answer["guard"] = {"run": report["run"], "bypassed": report.get("bypassed") or []}
+            answer["guard"] = {
+                "run": report["run"],
+                "bypassed": report.get("bypassed") or [],
+                "refused": bool(report.get("refused")),
+            }
         return answer
 
 

@@ -37,7 +37,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.guard impor
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.journal import Event, new_id, parse_event
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.lease import Holder
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.lease_rules import Ask, held
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json, iso
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import iso
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Plan
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.verbs import VERBS
 from ansible_collections.saasops.runbook.plugins.module_utils.silencing import Silencing
@@ -395,13 +395,3 @@ class Admitted:
             facts["plan"] = plan.as_dict() if plan else {}
         self._journal([self._event("outcome", facts)], final=True)
         return self._report(failed=False)
-
-
-def plain(error: OpsError) -> dict[str, Json]:
-    """An OpsError as the option guard carries it."""
-    return {
-        "code": error.code,
-        "cause": error.cause,
-        "remedy": error.remedy,
-        "details": cast("dict[str, Json]", dict(error.details)),
-    }

@@ -102,7 +102,7 @@ def plain_policy(task_vars: Mapping[str, object], template: Callable[[object], o
 
 
 def silence_of(verb: Verb, request: Mapping[str, object], given: object) -> dict[str, object]:
-    """The option guard_silence, {} when this verb silences nothing. Raises OpsError guard_misconfigured, bad_matcher."""
+    """The option guard_silence, {} for a verb that silences nothing. Raises guard_misconfigured, bad_matcher."""
     if not given or verb.name == SILENCE.name or request["mode"] == "none":
         return {}
     remedy = "Give url and matchers, and as needed after, longest, required, verbs and how to log in."

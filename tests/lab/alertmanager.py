@@ -46,7 +46,8 @@ class Server:
         scratch.record(self.folder, self._process.pid)
         deadline = time.monotonic() + timeout
         while self._process.poll() is None and time.monotonic() < deadline:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/-/ready", timeout=2):
+            ready = f"{self.url}/-/ready"
+            with contextlib.suppress(OSError), urllib.request.urlopen(ready, timeout=2):  # noqa: S310 - our own
                 return
             time.sleep(0.05)
         tail = (self.folder / "log").read_text(encoding="utf-8", errors="replace").splitlines()[-5:]

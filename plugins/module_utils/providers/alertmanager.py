@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import ssl
+import time
 import urllib.error
 import urllib.parse
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
@@ -49,6 +51,7 @@ MATCHERS_SPEC: dict[str, object] = {
     },
 }
 LONGEST_ANSWER = 64 * 1024 * 1024  # bytes; an Alertmanager keeps five days of silences
+ATTEMPTS = 10
 _ID = re.compile(r"[0-9A-Za-z-]{1,64}\Z")
 
 
@@ -155,20 +158,27 @@ class Alertmanager:
         return step, self.carry_out(step, wanted)
 
     def carry_out(self, step: Step, wanted: Wanted) -> Silence:
-        """Carry a step of decide_present out; the silence that stands afterwards."""
-        if not step.kind:
-            return step.silence
-        mine = self.put(step.silence)
-        alike = same(self.silences(), wanted.matchers, wanted.comment)
-        first = alike[0] if alike else step.silence
-        if first.id != mine and step.before is None:
-            # another run made the same one a moment earlier; it has to reach as far as ours
+        """Carry a step of decide_present out; the silence that stands afterwards.
+
+        Alertmanager takes the same silence twice. Whoever finds another one beside a new one of their own takes
+        theirs back, waits a random moment and looks again: what was alone when its maker looked is never taken back.
+        """
+        for _attempt in range(ATTEMPTS):
+            if not step.kind:
+                return step.silence
+            mine = self.put(step.silence)
+            alike = same(self.silences(), wanted.matchers, wanted.comment)
+            if step.before is not None or all(item.id == mine for item in alike):
+                found = [item for item in alike if item.id == mine]
+                return found[0] if found else replace(step.silence, id=mine)
             self.expire(mine)
-            if step.silence.ends > first.ends + 1.0:
-                return self.carry_out(Step("extend", _until(first, step.silence.ends), first), wanted)
-            return first
-        found = [item for item in alike if item.id == mine]
-        return found[0] if found else _named(step.silence, mine)
+            time.sleep(0.1 + os.urandom(1)[0] / 400)
+            step = decide_present(wanted, same(self.silences(), wanted.matchers, wanted.comment), time.time())
+        raise OpsError(
+            "alertmanager_busy",
+            f"Others go on making the same silence in {self.url}.",
+            "Give each run a comment of its own.",
+        )
 
     def _ask(self, method: str, path: str, body: object = None, missing: tuple[int, ...] = ()) -> tuple[int, object]:
         """(status, JSON) of one request; statuses in missing are handed back with None."""
@@ -273,11 +283,3 @@ class Alertmanager:
             f"What answers at {self.url} is no Alertmanager with API v2: {why}.",
             "Check url; it names the root, with the route prefix if there is one, without /api/v2.",
         )
-
-
-def _until(silence: Silence, ends: float) -> Silence:
-    return Silence(**{**vars(silence), "ends": ends})
-
-
-def _named(silence: Silence, silence_id: str) -> Silence:
-    return Silence(**{**vars(silence), "id": silence_id})
