@@ -209,9 +209,10 @@ def put_back(manager: Alertmanager, item: Mapping[str, Json]) -> bool:
 
     Raises OpsError of the provider, and KeyError or TypeError for a record that is not ours.
     """
-    options = cast("Mapping[str, Mapping[str, Json]]", item["undo"])["options"]
-    where = cast("Mapping[str, Json]", cast("Mapping[str, Json]", options)["alertmanager"])
+    undo = cast("Mapping[str, object]", item["undo"])
+    named = cast("Mapping[str, object]", undo["options"])
+    where = cast("Mapping[str, object]", named["alertmanager"])
     if str(where["url"]).rstrip("/") != manager.url:
         return False
-    _end(manager, parse_matchers(cast("Mapping[str, Json]", options)["matchers"]), str(options["comment"]))
+    _end(manager, parse_matchers(named["matchers"]), str(named["comment"]))
     return True

@@ -18,6 +18,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.store.leases impor
 from ansible_collections.saasops.runbook.plugins.module_utils.store.posix import PosixStore
 from ansible_collections.saasops.runbook.tests.lab import demo
 from ansible_collections.saasops.runbook.tests.lab.acts import connection
+from ansible_collections.saasops.runbook.tests.lab.alertmanager import Server as Alertmanager
 from ansible_collections.saasops.runbook.tests.lab.leases import ask
 from ansible_collections.saasops.runbook.tests.lab.playbooks import inventory, start_file
 from ansible_collections.saasops.runbook.tests.lab.postgres import Server
@@ -38,6 +39,7 @@ ORDER = (
     "pg_restore_tenant",
     "guard_status",
     "guard_unlock",
+    "alertmanager_silence",
 )
 SAMPLE_SET = "20261122T201747Z-1a2b3c4d"
 pytestmark = pytest.mark.parametrize("server", [18], indirect=True)
@@ -64,7 +66,7 @@ def podcastflow(server: Server) -> Iterator[str]:
         server.psql(f'DROP DATABASE "{row}" WITH (FORCE)', "postgres")
 
 
-def fitted(task: dict[str, object], server: Server, store: Path, set_id: str) -> dict[str, object]:
+def fitted(task: dict[str, object], server: Server, store: Path, set_id: str, alerts: str = "") -> dict[str, object]:
     """The task with this server, this store and an id that is there."""
     for name, options in task.items():
         if name.startswith("saasops.runbook.") and isinstance(options, dict):
@@ -72,6 +74,8 @@ def fitted(task: dict[str, object], server: Server, store: Path, set_id: str) ->
                 options["connection"] = connection(server)
             if "store" in options:
                 options["store"] = {"path": str(store)}
+            if "alertmanager" in options:
+                options["alertmanager"] = {"url": alerts}
             if "copies" in options:
                 options["copies"] = [{"path": str(store.parent / "copy"), "create": True}]
             if options.get("set") == SAMPLE_SET:
@@ -84,13 +88,13 @@ def test_every_module_has_examples_and_a_place_in_the_order(server: Server) -> N
     assert all(examples(module) for module in ORDER)
 
 
-def test_the_examples_run(server: Server, podcastflow: str, tmp_path: Path) -> None:
+def test_the_examples_run(server: Server, podcastflow: str, alerts: Alertmanager, tmp_path: Path) -> None:
     store = tmp_path / "store"
     store.mkdir()
     hosts = inventory(tmp_path, {})
     set_id = SAMPLE_SET
     for module in ORDER:
-        tasks = [fitted(task, server, store, set_id) for task in examples(module)]
+        tasks = [fitted(task, server, store, set_id, alerts.url) for task in examples(module)]
         if module == "pg_verify":
             restore = {"system": "demo", "database": podcastflow, "target": "podcastflow_drill"}
             drill: dict[str, object] = {"name": "Restore for the drill", "saasops.runbook.pg_restore": restore}

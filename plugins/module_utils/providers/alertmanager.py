@@ -52,6 +52,7 @@ MATCHERS_SPEC: dict[str, object] = {
 }
 LONGEST_ANSWER = 64 * 1024 * 1024  # bytes; an Alertmanager keeps five days of silences
 ATTEMPTS = 10
+FRESH, SETTLED = 2.0, 0.5  # seconds in which a maker looks again, and that others wait for it
 _ID = re.compile(r"[0-9A-Za-z-]{1,64}\Z")
 
 
@@ -165,7 +166,15 @@ class Alertmanager:
         """
         for _attempt in range(ATTEMPTS):
             if not step.kind:
-                return step.silence
+                if not self._is_fresh(step.silence):
+                    return step.silence
+                # its maker may still take it back
+                time.sleep(SETTLED)
+                alike = same(self.silences(), wanted.matchers, wanted.comment)
+                if any(item.id == step.silence.id for item in alike):
+                    return step.silence
+                step = decide_present(wanted, alike, time.time())
+                continue
             mine = self.put(step.silence)
             alike = same(self.silences(), wanted.matchers, wanted.comment)
             if step.before is not None or all(item.id == mine for item in alike):
@@ -179,6 +188,10 @@ class Alertmanager:
             f"Others go on making the same silence in {self.url}.",
             "Give each run a comment of its own.",
         )
+
+    @staticmethod
+    def _is_fresh(silence: Silence) -> bool:
+        return abs(time.time() - silence.updated) < FRESH
 
     def _ask(self, method: str, path: str, body: object = None, missing: tuple[int, ...] = ()) -> tuple[int, object]:
         """(status, JSON) of one request; statuses in missing are handed back with None."""
