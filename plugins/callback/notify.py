@@ -118,7 +118,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core is not
         manager = self._play.get_variable_manager()
         variables = manager.get_vars(play=self._play, host=host, task=task)
         templar = Templar(loader=self._play.get_loader(), variables=variables)
-        short = action[len(OWN) :]
+        # before a task runs its resolved action is the routed plugin, admission; what was written is the module
+        short = str(task.action).rpartition(".")[2]
         if short == "admission":
             verb = VERBS.get(str(templar.template(task.args.get("verb"))))
             verb = verb if task.args.get("step") == "decide" else None

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 
@@ -160,8 +161,6 @@ def test_a_missing_library_is_named(system: System, sink: Sink, monkeypatch: pyt
         "sys.meta_path.insert(0, Blind())\n",
         encoding="utf-8",
     )
-    import os
-
     monkeypatch.setenv("PYTHONPATH", f"{blind}:{os.environ.get('PYTHONPATH', '')}")
     run = system.verb("backup", **both(sink))
     assert run.code != 0
