@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ansible_collections.saasops.runbook.tests.lab import demo, postgres, s3, sshd
+from ansible_collections.saasops.runbook.tests.lab import alertmanager, demo, postgres, s3, sshd
 from ansible_collections.saasops.runbook.tests.lab.binaries import VERSIONS
 
 pytest_plugins = ["ansible_collections.saasops.runbook.tests.lab.docker_fixtures"]
@@ -85,3 +85,16 @@ def ssh_server() -> Iterator[sshd.Server]:
     """A real OpenSSH server that lets one key in."""
     with sshd.running() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def _alertmanager() -> Iterator[alertmanager.Server]:
+    with alertmanager.running() as server:
+        yield server
+
+
+@pytest.fixture
+def alerts(_alertmanager: alertmanager.Server) -> Iterator[alertmanager.Server]:
+    """A real Alertmanager without any silence."""
+    yield _alertmanager
+    _alertmanager.clear()

@@ -34,6 +34,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.verbs impor
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.process import is_dead
 from ansible_collections.saasops.runbook.plugins.plugin_utils import run_state, witness
+from ansible_collections.saasops.runbook.plugins.plugin_utils.notices import hindrance
 from ansible_collections.saasops.runbook.plugins.plugin_utils.progress import Watch
 from ansible_collections.saasops.runbook.plugins.plugin_utils.records import Records
 from ansible_collections.saasops.runbook.plugins.plugin_utils.request import (
@@ -44,6 +45,7 @@ from ansible_collections.saasops.runbook.plugins.plugin_utils.request import (
     mode_of,
     of_grant,
     plain_policy,
+    silence_of,
     standing_hosts,
 )
 
@@ -83,10 +85,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         verb = verb_of(short, args, str(task_vars.get("saasops_verb") or ""))
         if verb is None:
             return {**result, **self._execute_module(module_args=args, task_vars=task_vars)}
-        if {"guard", "progress_file"} & set(args):
+        if {"guard", "guard_silence", "progress_file"} & set(args):
             return {**result, **_failure(_internal_option())}
         try:
             request = self._request(verb, args, task_vars)
+            args.update(silence_of(verb, request, self._templar.template(task_vars.get("saasops_silence"))))
             if verb is RECONCILE:
                 args = self._with_dead(args, request, task_vars)
         except OpsError as error:
@@ -198,6 +201,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         """The option guard. Raises OpsError guard_misconfigured, and the calendar's errors."""
         host = str(task_vars.get("inventory_hostname"))
         system = str(args.get("system") or host)
+        glass = str(self._templar.template(task_vars.get("break_glass") or ""))
+        if not self._task.check_mode:
+            hindered = hindrance(self._templar.template(task_vars.get("saasops_notify")), verb, bool(glass))
+            if hindered is not None:
+                display.warning(hindered.message)
         run = run_state.current(task_vars)
         hosts, failed = group_of(system, task_vars)
         calendar = calendar_of(verb, task_vars, self._templar.template, time.time())
@@ -212,7 +220,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             mode=mode_of(self._templar.template(task_vars.get("saasops_guard"))),
             lease=lease_name(verb, str(args.get("database") or "")),
             policy=plain_policy(task_vars, self._templar.template),
-            break_glass=str(self._templar.template(task_vars.get("break_glass") or "")),
+            break_glass=glass,
             reason=str(self._templar.template(task_vars.get("reason") or "")),
             **calendar,
             **of_grant(task_vars.get(GRANT), str(run["run"]), verb, host),
@@ -276,7 +284,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             for line in report.get("interrupted") or []:
                 display.warning(line)
             answer["overdue"] = report.get("overdue") or []
-            answer["guard"] = {"run": report["run"], "bypassed": bypassed}
+            answer["guard"] = {
+                "run": report["run"],
+                "bypassed": bypassed,
+                "refused": bool(report.get("refused")),
+            }
             earlier_in_run = cast("Sequence[dict[str, str]]", task_vars.get(BYPASSED) or [])
             past = [*earlier_in_run, *(item for item in bypassed if item not in earlier_in_run)]
             if bypassed:
@@ -337,5 +349,7 @@ def _pipelining_required(secrets: list[str], why: str, how: str) -> OpsError:
 
 def _internal_option() -> OpsError:
     return OpsError(
-        "internal_option", "The options guard and progress_file are set by admission alone.", "Leave them out."
+        "internal_option",
+        "The options guard, guard_silence and progress_file are set by admission alone.",
+        "Leave them out.",
     )

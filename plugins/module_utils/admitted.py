@@ -43,6 +43,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.open_item i
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.open_runs import INTERRUPTED
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Plan
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.verbs import PRUNE, VERBS
+from ansible_collections.saasops.runbook.plugins.module_utils.silencing import Silencing
 from ansible_collections.saasops.runbook.plugins.module_utils.store import approvals, journal, open_items
 from ansible_collections.saasops.runbook.plugins.module_utils.store import plans as plan_store
 from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Store
@@ -96,8 +97,15 @@ def parse_request(body: Mapping[str, object]) -> Request:
 class Admitted:
     """One module under the guard; see module.Admission."""
 
-    def __init__(self, body: Mapping[str, object], params: Mapping[str, object], now: float) -> None:
+    def __init__(
+        self,
+        body: Mapping[str, object],
+        params: Mapping[str, object],
+        now: float,
+        silencing: Silencing | None = None,
+    ) -> None:
         self._body = body
+        self._silencing = silencing
         self._params = params
         self._began = now
         self._request = parse_request(body)
@@ -176,14 +184,21 @@ class Admitted:
         else:
             self._check(plan)
             self._take()
-        self._plan = plan
         try:
             facts = {"plan": plan.as_dict(), "process": self._process()}
-            self._journal([*self._bypasses(), self._event("intent", facts)])
+            self._journal([*self._bypasses(), *self._silence(), self._event("intent", facts)])
         except OpsError:
             self._give_back()
             raise
+        self._plan = plan
         self._find_overdue()
+
+    def _silence(self) -> list[Event]:
+        if self._silencing is None:
+            return []
+        lease = self._lease if self._token else ""
+        facts = self._silencing.open(lambda: self._store, lease, bool(self._request.break_glass))
+        return [self._event(kind, fact) for kind, fact in facts]
 
     def _require_journal(self) -> None:
         """Where a journal is required, what the guard does not see must be seen too."""
@@ -464,8 +479,11 @@ class Admitted:
 
     def _report(self, *, failed: bool) -> dict[str, object]:
         self._give_back(failed=failed)
+        if self._silencing is not None:
+            self._silencing.close(failed)
         return {
             "guard_report": {
+                "refused": failed and self._plan is None,
                 "run": self._request.run,
                 "token": self._token,
                 "unwritten": [event.as_json() for event in self._unwritten],
@@ -501,13 +519,3 @@ class Admitted:
             facts["undo"] = dict(undo)
         self._journal([self._event("outcome", facts)], final=True)
         return self._report(failed=False)
-
-
-def plain(error: OpsError) -> dict[str, Json]:
-    """An OpsError as the option guard carries it."""
-    return {
-        "code": error.code,
-        "cause": error.cause,
-        "remedy": error.remedy,
-        "details": cast("dict[str, Json]", dict(error.details)),
-    }

@@ -21,11 +21,13 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors impo
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Plan, describe
 from ansible_collections.saasops.runbook.plugins.module_utils.progress_file import ProgressFile, sweep
+from ansible_collections.saasops.runbook.plugins.module_utils.silencing import SILENCE_SPEC, Silencing
 
 # What admission hands to every changing module; nobody else sets it.
 GUARD_SPEC: dict[str, dict[str, object]] = {
     "guard": {"type": "dict", "no_log": False},
     "progress_file": {"type": "path"},
+    "guard_silence": {"type": "dict", "options": SILENCE_SPEC},
 }
 
 
@@ -146,7 +148,9 @@ def run_module(
     request = cast("dict[str, object]", params.pop("guard", None) or {})
     path = cast("str | None", params.pop("progress_file", None))
     now, check_mode = time.time(), bool(module.check_mode)
-    guard = Admitted(request, params, now) if request else None
+    quiet = cast("dict[str, object] | None", params.pop("guard_silence", None))
+    silencing = Silencing(quiet, request, str(params.get("system") or ""), module.warn) if request else None
+    guard = Admitted(request, params, now, silencing) if request else None
     # nothing is asked or written in check mode; what would be refused is said at the end
     admission = None if check_mode else guard
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):

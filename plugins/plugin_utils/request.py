@@ -9,10 +9,12 @@ from typing import cast
 
 from ansible_collections.saasops.runbook.plugins.module_utils.calendar.inventory import parse_freezes, parse_windows
 from ansible_collections.saasops.runbook.plugins.module_utils.calendar.rules import judge
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.durations import utc
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.durations import parse_duration, utc
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.guard import parse_policy
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.verbs import BACKUP, VERBS, Verb
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.silence import parse_matchers
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.verbs import BACKUP, SILENCE, VERBS, Verb
+from ansible_collections.saasops.runbook.plugins.module_utils.silencing import SILENCE_SPEC
 
 # the inventory's words that a module needs to decide; calendars are judged here, on the controller
 POLICY = ("saasops_approval", "saasops_limits", "saasops_max_failed", "saasops_journal", "saasops_lease_ttl")
@@ -108,6 +110,31 @@ def plain_policy(task_vars: Mapping[str, object], template: Callable[[object], o
     values = {name: template(task_vars[name]) for name in POLICY if task_vars.get(name) is not None}
     parse_policy(values)
     return values
+
+
+def silence_of(verb: Verb, request: Mapping[str, object], given: object) -> dict[str, object]:
+    """The option guard_silence, {} for a verb that silences nothing. Raises guard_misconfigured, bad_matcher."""
+    if not given or verb.name == SILENCE.name or request["mode"] == "none":
+        return {}
+    remedy = "Give url and matchers, and as needed after, longest, required, verbs and how to log in."
+    if not isinstance(given, Mapping) or not given.get("url"):
+        raise OpsError("guard_misconfigured", "saasops_silence is no dictionary with a url.", remedy)
+    unknown = sorted(set(given) - set(SILENCE_SPEC))
+    if unknown:
+        raise OpsError("guard_misconfigured", f"saasops_silence has no {', '.join(unknown)}.", remedy)
+    verbs = [str(name) for name in cast("Sequence[object]", given.get("verbs") or [])]
+    strange = sorted(set(verbs) - set(VERBS))
+    if strange:
+        raise OpsError(
+            "guard_misconfigured", f"saasops_silence.verbs names {', '.join(strange)}.", "Use names of verbs."
+        )
+    for name in ("after", "longest"):
+        if given.get(name):
+            parse_duration(str(given[name]), f"saasops_silence.{name}")
+    parse_matchers(given.get("matchers"))
+    if verbs and verb.name not in verbs:
+        return {}
+    return {"guard_silence": dict(given)}
 
 
 def as_request(

@@ -18,6 +18,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.store.leases impor
 from ansible_collections.saasops.runbook.plugins.module_utils.store.posix import PosixStore
 from ansible_collections.saasops.runbook.tests.lab import demo
 from ansible_collections.saasops.runbook.tests.lab.acts import connection
+from ansible_collections.saasops.runbook.tests.lab.alertmanager import Server as Alertmanager
 from ansible_collections.saasops.runbook.tests.lab.leases import ask
 from ansible_collections.saasops.runbook.tests.lab.pgbouncer import ADMIN, PgBouncer, pgbouncer
 from ansible_collections.saasops.runbook.tests.lab.playbooks import inventory, start_file
@@ -43,6 +44,7 @@ ORDER = (
     "guard_status",
     "guard_unlock",
     "guard_report",
+    "alertmanager_silence",
 )
 # needs a host with systemd: tests/scenarios/test_hold.py
 ELSEWHERE = ("expiry_timer",)
@@ -71,8 +73,16 @@ def podcastflow(server: Server) -> Iterator[str]:
         server.psql(f'DROP DATABASE "{row}" WITH (FORCE)', "postgres")
 
 
-def fitted(task: dict[str, object], server: Server, store: Path, set_id: str, pooler: PgBouncer) -> dict[str, object]:
-    """The task with this server, this store, this pooler and an id that is there."""
+def fitted(
+    task: dict[str, object],
+    server: Server,
+    store: Path,
+    set_id: str,
+    pooler: PgBouncer,
+    scratch: Server,
+    alerts: str,
+) -> dict[str, object]:
+    """The task with these servers, this store, pooler and Alertmanager, and an id that is there."""
     for name, options in task.items():
         if name.startswith("saasops.runbook.") and isinstance(options, dict):
             if "connection" in options:
@@ -84,6 +94,8 @@ def fitted(task: dict[str, object], server: Server, store: Path, set_id: str, po
             if "poolers" in options:
                 login = {"user": ADMIN, "password": pooler.password}
                 options["poolers"] = [{"host": pooler.host, "port": pooler.port, **login}]
+            if "alertmanager" in options:
+                options["alertmanager"] = {"url": alerts}
             if "copies" in options:
                 options["copies"] = [{"path": str(store.parent / "copy"), "create": True}]
             if options.get("set") == SAMPLE_SET:
@@ -125,13 +137,22 @@ def restore_for(server: Server, store: Path) -> dict[str, object]:
     }
 
 
-def test_the_examples_run(server: Server, podcastflow: str, pooler: PgBouncer, scratch: Server, tmp_path: Path) -> None:
+def test_the_examples_run(
+    server: Server,
+    podcastflow: str,
+    pooler: PgBouncer,
+    scratch: Server,
+    alerts: Alertmanager,
+    tmp_path: Path,
+) -> None:
+    server: Server, podcastflow: str, pooler: PgBouncer, scratch: Server, alerts: Alertmanager, tmp_path: Path
+) -> None:
     store = tmp_path / "store"
     store.mkdir()
     hosts = inventory(tmp_path, {})
     set_id = SAMPLE_SET
     for module in ORDER:
-        tasks = [fitted(task, server, store, set_id, pooler, scratch) for task in examples(module)]
+        tasks = [fitted(task, server, store, set_id, pooler, scratch, alerts.url) for task in examples(module)]
         if module == "pg_verify":
             assert "live_connection" in str(tasks[-1]), "the last example is the one on a scratch server"
             tasks = [restore_for(server, store), *tasks[:-1], restore_for(scratch, store), tasks[-1]]

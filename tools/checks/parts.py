@@ -9,8 +9,8 @@ from pathlib import Path
 
 from checks.layout import TREE
 
-SERVERS = frozenset({"postgres"})
-LAB = frozenset({"postgres", "docker", "ssh"})
+SERVERS = frozenset({"postgres", "alerts"})
+LAB = frozenset({"postgres", "docker", "ssh", "alerts"})
 BROWSER = frozenset({"browser"})
 
 

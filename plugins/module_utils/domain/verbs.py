@@ -34,8 +34,11 @@ DRILL = Verb("restore_drill", ROUTINE, "drill")
 HOLD = Verb("hold", RESPONSE, "hold")
 EXPIRY = Verb("expiry", RESPONSE)
 RECONCILE = Verb("reconcile", RESPONSE)
+# its own: the guard's silence around other verbs is no verb
+SILENCE = Verb("silence", RESPONSE)
 
 _MODULES: Mapping[str, Verb] = {
+    "alertmanager_silence": SILENCE,
     "pg_backup": BACKUP,
     "pg_backup_copy": COPY,
     "pg_backup_pin": PIN,
@@ -63,6 +66,7 @@ VERBS: Mapping[str, Verb] = {
         HOLD,
         EXPIRY,
         RECONCILE,
+        SILENCE,
     )
 }
 
