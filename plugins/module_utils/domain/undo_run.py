@@ -38,6 +38,7 @@ INSTEAD: Mapping[str, tuple[str, str]] = {
     "undo": ("It was a way back itself.", "Switch again: restore -e set=<id> -e switch=true."),
     "hold": ("It let clients in again.", "Keep them out with hold -e reason='<why>'."),
     "reconcile": ("It put back what dead runs had left.", "Run the verb that was interrupted again."),
+    "silence": ("It made or ended a silence.", "End it, or silence again: module alertmanager_silence."),
     "expiry": ("It made or removed a timer.", "Undo the act that the timer was to end."),
 }
 
