@@ -13,22 +13,26 @@ from typing import cast
 
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.saasops.runbook.plugins.action.admission import ActionModule as Admission
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.plugin_utils.report_page import render
 
 DEFAULT_MODE = "0600"
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
+class ActionModule(Admission):
     """Runs the module guard_report and writes its page."""
 
     _supports_async = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, object] | None = None) -> dict[str, object]:
         task_vars = task_vars or {}
-        result: dict[str, object] = super().run(tmp, task_vars)
+        result: dict[str, object] = ActionBase.run(self, tmp, task_vars)
         del tmp
         args = dict(self._task.args)
+        exposed = self._exposed(args)
+        if exposed is not None:
+            return {**result, **_failure(exposed)}
         try:
             mode = _mode(args.get("mode") or DEFAULT_MODE)
             path = _place(str(args.get("dest") or ""), str(args.get("system") or "system"), _hosts(task_vars))

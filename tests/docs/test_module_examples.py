@@ -145,8 +145,6 @@ def test_the_examples_run(
     alerts: Alertmanager,
     tmp_path: Path,
 ) -> None:
-    server: Server, podcastflow: str, pooler: PgBouncer, scratch: Server, alerts: Alertmanager, tmp_path: Path
-) -> None:
     store = tmp_path / "store"
     store.mkdir()
     hosts = inventory(tmp_path, {})
