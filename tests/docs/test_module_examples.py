@@ -59,8 +59,10 @@ def podcastflow(server: Server) -> Iterator[str]:
         server.psql(f'DROP DATABASE "{row}" WITH (FORCE)', "postgres")
 
 
-def fitted(task: dict[str, object], server: Server, store: Path, set_id: str, pooler: PgBouncer) -> dict[str, object]:
-    """The task with this server, this store, this pooler and an id that is there."""
+def fitted(
+    task: dict[str, object], server: Server, store: Path, set_id: str, pooler: PgBouncer, scratch: Server
+) -> dict[str, object]:
+    """The task with these servers, this store, this pooler and an id that is there."""
     for name, options in task.items():
         if name.startswith("saasops.runbook.") and isinstance(options, dict):
             if "connection" in options:
