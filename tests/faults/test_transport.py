@@ -61,6 +61,12 @@ def _programs(container: PostgresContainer, name: str) -> list[str]:
     return container.run("sh", "-c", look, name, user="postgres").split()
 
 
+def _crashes(container: PostgresContainer) -> int:
+    """How often the server restarted because a process that it was given had been ended by a signal."""
+    said = subprocess.run(["docker", "logs", container.name], capture_output=True, check=True, timeout=60)
+    return (said.stdout + said.stderr).count(b"was terminated by signal")
+
+
 def _backends(container: PostgresContainer, name: str = MARK) -> str:
     return container.psql(f"SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}'")
 
@@ -80,6 +86,7 @@ def test_a_whole_stream_is_no_fault(transport: Transport) -> None:
 def test_a_killed_client_in_the_middle_of_a_dump_is_a_cut_stream_and_the_dump_is_ended(
     container: PostgresContainer, transport: Transport
 ) -> None:
+    before = _crashes(container)
     process = transport.start(DUMP, env=ENV)
     assert isinstance(process, ExecProcess)
     assert process.stdout is not None
@@ -95,11 +102,13 @@ def test_a_killed_client_in_the_middle_of_a_dump_is_a_cut_stream_and_the_dump_is
     process.kill()
     assert _programs(container, "pg_dump") == []
     assert _wait_until(lambda: _backends(container) == "0")
+    assert _crashes(container) == before, "the server, which is process 1, took it for a crash"
 
 
 def test_a_dump_that_a_killed_run_left_is_found_by_its_mark_and_ended(
     container: PostgresContainer, transport: Transport
 ) -> None:
+    before = _crashes(container)
     container.psql("CREATE TABLE held (n int)", "big")
     holder = container.place().open("big")
     holder.run("BEGIN")
@@ -125,6 +134,7 @@ def test_a_dump_that_a_killed_run_left_is_found_by_its_mark_and_ended(
     holder.close()
     assert _wait_until(lambda: _backends(container) == "0")
     assert transport.find_marked(MARK) == []
+    assert _crashes(container) == before
 
 
 def _other_run(container: PostgresContainer, body: str) -> subprocess.Popen[str]:

@@ -188,12 +188,16 @@ def load(store: Store, set_id: str, system: str | None) -> tuple[Manifest, Conte
 
 def newest(store: Store, system: str, database: str, tenant: str | None = None) -> str:
     """The id of the newest complete set of a database (kind database, or of one tenant). Raises no_backup."""
-    for entry in reversed(entries(store, system)):
+    found: list[tuple[float, str]] = []
+    for entry in entries(store, system):
         manifest = entry.manifest
         if entry.state != "complete" or manifest is None or manifest.database != database or manifest.undo:
             continue
         if (manifest.kind == "database") if tenant is None else (manifest.tenant == tenant):
-            return entry.set_id
+            # ids know the second only; of two sets of one second the one that shows more is the newer
+            found.append((manifest.snapshot_at, entry.set_id))
+    if found:
+        return max(found)[1]
     raise OpsError(
         "no_backup",
         f"The store holds no complete set of database {database!r} of system {system!r}.",

@@ -93,16 +93,36 @@ done
 exit 0
 """
 
-# Pids as arguments: SIGTERM, and SIGKILL for those that are left after 2 seconds.
+# Pids as arguments: SIGTERM, and SIGKILL for those that are left after 2 seconds; children before their parents, so
+# that each is waited for by its own. PostgreSQL is process 1 of many containers: it is given every orphan, takes one
+# that a signal ended for a crashed server process, and restarts with all its sessions lost. So an orphan of that kind
+# gets no signal: once its backend is ended it exits by itself.
 END = r"""
-for pid; do kill -TERM "$pid" 2>/dev/null; done
-for second in 1 2; do
-  left=
-  for pid; do kill -0 "$pid" 2>/dev/null && left=yes; done
+parent() { sed -n '/^State:.*Z/q;s/^PPid:[^0-9]*//p' "/proc/$1/status" 2>/dev/null; }
+first=$(cat /proc/1/comm 2>/dev/null)
+for round in 1 2 3 4 5 6 7 8; do
+  left= parents=" "
+  for pid; do
+    up=$(parent "$pid")
+    [ -n "$up" ] || continue
+    [ "$up" = 1 ] && [ "$first" = postgres ] && continue
+    left="$left $pid" parents="$parents$up "
+  done
   [ -n "$left" ] || exit 0
-  sleep 1
+  leaves=
+  for pid in $left; do
+    case $parents in *" $pid "*) ;; *) leaves="$leaves $pid" ;; esac
+  done
+  kill -TERM $leaves 2>/dev/null
+  kill -CONT $leaves 2>/dev/null
+  for tick in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+    there=
+    for pid in $leaves; do [ -n "$(parent "$pid")" ] && there="$there $pid"; done
+    [ -n "$there" ] || break
+    sleep 0.1
+  done
+  [ -z "$there" ] || kill -KILL $there 2>/dev/null
 done
-for pid; do kill -KILL "$pid" 2>/dev/null; done
 exit 0
 """
 
