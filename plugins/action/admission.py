@@ -126,6 +126,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         options: dict[str, object] = {name: args[name] for name in ("system", "connection", "store") if name in args}
         try:
             request = self._request(RECONCILE, options, task_vars)
+            options.update(silence_of(RECONCILE, request, self._templar.template(task_vars.get("saasops_silence"))))
             options = self._with_dead(options, request, task_vars)
             done = self._admitted(RECONCILE, options, request, task_vars, module=_RECONCILE)
         except OpsError as error:

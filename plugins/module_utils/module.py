@@ -102,6 +102,8 @@ class Context:
     # the reason of break glass, "" without; and whether it goes past an error, told with what follows from it
     break_glass: str = ""
     go_past: Callable[[OpsError, str], bool] = lambda _error, _what: False
+    # the inventory's saasops_silence, for whoever ends silences of other runs
+    silence: Mapping[str, object] | None = None
 
     def authorise(self, plan: Plan) -> None:
         """Stop here unless the plan may be carried out now. Nothing is asked in check mode."""
@@ -157,7 +159,7 @@ def run_module(
         signal.signal(number, _end_orderly)
     try:
         with _progress(path) as progress:
-            context = Context(check_mode, now, progress, module.warn, admission or Unguarded())
+            context = Context(check_mode, now, progress, module.warn, admission or Unguarded(), silence=quiet)
             if guard:
                 context = replace(context, break_glass=guard.break_glass, go_past=guard.go_past)
             result = execute(params, context)

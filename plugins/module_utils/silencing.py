@@ -18,6 +18,7 @@ from typing import cast
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.durations import parse_duration
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json, iso, posix
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.open_item import OpenItem
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.silence import (
     Matcher,
     Wanted,
@@ -46,6 +47,8 @@ SILENCE_SPEC: dict[str, dict[str, object]] = {
     "required": {"type": "bool", "default": False},
     "verbs": {"type": "list", "elements": "str"},
 }
+# the verb that puts back what others opened makes no silence of its own
+ENDS_SILENCES = "reconcile"
 _PROCESS = ("controller", "boot_id", "pid_namespace", "pid", "process_started")
 Fact = tuple[str, dict[str, object]]
 
@@ -85,7 +88,7 @@ class Silencing:
         lease: the name of the lease that this run holds, "" for none: an open silence of an earlier run under the
         same lease is no longer wanted. Raises OpsError only where the silence is required and no glass is broken.
         """
-        if self._options is None:
+        if self._options is None or self._verb == ENDS_SILENCES:
             return []
         facts: list[Fact] = []
         now = time.time()
@@ -202,6 +205,22 @@ class Silencing:
 def _end(manager: Alertmanager, matchers: tuple[Matcher, ...], comment: str) -> None:
     for item in same(manager.silences(), matchers, comment):
         manager.expire(item.id)
+
+
+def release(options: Mapping[str, object] | None, item: OpenItem, now: float) -> str:
+    """Put an open silence back, as one sentence. options: of SILENCE_SPEC, None when the inventory has none.
+
+    Raises OpsError of the provider, and silence_out_of_reach.
+    """
+    if item.expiry is not None and item.expiry <= now:
+        return f"The silence of run {item.opened_by} has ended by itself."
+    if options is None or not put_back(open_alertmanager(options), item.as_json()):
+        raise OpsError(
+            "silence_out_of_reach",
+            "The inventory names no Alertmanager, or another one than the silence is in.",
+            "Set saasops_silence, or wait: it ends by itself.",
+        )
+    return f"The silence of run {item.opened_by} is ended."
 
 
 def put_back(manager: Alertmanager, item: Mapping[str, Json]) -> bool:

@@ -13,7 +13,13 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.durations i
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.guard import parse_policy
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.silence import parse_matchers
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.verbs import BACKUP, SILENCE, VERBS, Verb
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.verbs import (
+    BACKUP,
+    RECONCILE,
+    SILENCE,
+    VERBS,
+    Verb,
+)
 from ansible_collections.saasops.runbook.plugins.module_utils.silencing import SILENCE_SPEC
 
 # the inventory's words that a module needs to decide; calendars are judged here, on the controller
@@ -132,7 +138,8 @@ def silence_of(verb: Verb, request: Mapping[str, object], given: object) -> dict
         if given.get(name):
             parse_duration(str(given[name]), f"saasops_silence.{name}")
     parse_matchers(given.get("matchers"))
-    if verbs and verb.name not in verbs:
+    # what an earlier run silenced is ended whatever verb it was
+    if verbs and verb.name not in verbs and verb is not RECONCILE:
         return {}
     return {"guard_silence": dict(given)}
 

@@ -20,6 +20,7 @@ from ansible_collections.saasops.runbook.tests.scenarios.test_admission import C
 
 __all__ = ["system"]
 
+RUN = "20260101T000000Z-00000000"
 pytestmark = pytest.mark.parametrize("server", [15], indirect=True)
 
 
@@ -91,24 +92,43 @@ def test_a_silence_that_is_not_understood_is_refused_before_anything_runs(
     assert system.sets() == 0
 
 
-def test_the_next_run_ends_what_a_killed_one_left_silent(system: System, alerts: Alertmanager) -> None:
+def killed(system: System, alerts: Alertmanager) -> str:
+    """A process opens a silence and is killed before it can close anything; its open item's key."""
     options = {"url": alerts.url, "matchers": [{"name": "instance", "value": "demo"}], "after": "5m", "longest": "1h"}
-    body: dict[str, object] = {"run": "20260101T000000Z-00000000", "host": "demo", "verb": "backup"}
-    # a process of its own opens it and is killed before it can close anything
+    body: dict[str, object] = {"run": RUN, "host": "demo", "verb": "backup"}
     child = os.fork()
     if child == 0:
         silencing = Silencing({**options, "required": False}, body, "guarded", lambda _line: None)
         silencing.open(lambda: system.store, "database:guarded", break_glass=False)
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
-    (silent,) = alerts.silences()
     (key,) = items(system)
+    return key
+
+
+def test_the_next_run_ends_what_a_killed_one_left_silent(system: System, alerts: Alertmanager) -> None:
+    key = killed(system, alerts)
+    (silent,) = alerts.silences()
     again = system.verb("backup", **quiet(alerts, after="0s"))
     assert again.code == 0, again.output
     assert silent["id"] not in [item["id"] for item in alerts.silences()]
     assert items(system) == []
     (reverted,) = [record for record in system.records() if record["kind"] == "reverted"]
     assert f"open/{reverted['open_item']}.json" == key
+
+
+def test_reconcile_ends_what_a_killed_run_left_silent_and_silences_nothing_itself(
+    system: System, alerts: Alertmanager
+) -> None:
+    key = killed(system, alerts)
+    lost = system.verb("reconcile", "-e", f"run={RUN}")
+    assert lost.code != 0
+    assert "Set saasops_silence" in lost.output
+    assert items(system) == [key]
+    run = system.verb("reconcile", "-e", f"run={RUN}", **quiet(alerts, verbs=["restore"]))
+    assert run.code == 0, run.output
+    assert f"The silence of run {RUN} is ended." in run.output
+    assert (alerts.silences(), items(system)) == ([], [])
 
 
 def test_an_open_item_names_its_way_back_without_a_login(system: System, alerts: Alertmanager) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
+from ansible_collections.saasops.runbook.plugins.module_utils import silencing
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.journal_proof import read as read_record
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.lease import View
@@ -197,6 +198,20 @@ def execute(params: dict[str, object], context: Context) -> Result:
     return Result(plan, True, f"{len(plan.actions)} put back: " + " ".join(said), evidence)
 
 
+def _undone(session: Session | None, context: Context, item: OpenItem) -> str:
+    """Put one item back, as a sentence. Raises OpsError no_undo, and whatever stands in the way."""
+    if item.module == "alertmanager_silence":
+        return silencing.release(context.silence, item, context.now)
+    undo = UNDOS.get(item.module)
+    if undo is None or session is None:
+        raise OpsError(
+            "no_undo",
+            f"Nothing here can undo {item.module} on {item.host}.",
+            "Set saasops_connection, or update the collection.",
+        )
+    return undo(session, item)
+
+
 def _apply(
     params: dict[str, object],
     context: Context,
@@ -216,11 +231,7 @@ def _apply(
 
     for item, why in found.items:
         try:
-            undo = UNDOS.get(item.module)
-            if undo is None or session is None:
-                failures.append(f"{item.id}: nothing here can undo {item.module} on {item.host}.")
-                continue
-            sentence = undo(session, item)
+            sentence = _undone(session, context, item)
             open_items.close(store, item, str(params.get("own_run") or ""), sentence, context.now)
             told(sentence, {"item": item.id, "of": item.opened_by, "why": why})
         except OpsError as error:
