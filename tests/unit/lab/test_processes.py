@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,12 +16,21 @@ from ansible_collections.saasops.runbook.tests.lab import processes, scratch
 FAMILY = "import subprocess, sys; c = subprocess.Popen(['sleep', '60']); print(c.pid, flush=True); c.wait()"
 
 
+def named_as(pid: int, program: str) -> None:
+    """Return once `pid` runs `program`: its parent knows the pid before the kernel has changed the program."""
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid}/comm").read_text().strip() != program:
+        assert time.monotonic() < deadline, f"{pid} never became {program}"
+        time.sleep(0.005)
+
+
 @pytest.fixture
 def family() -> Iterator[tuple[int, int]]:
     """Pids of a parent and of its child, which sleeps."""
     with subprocess.Popen([sys.executable, "-c", FAMILY], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
+        named_as(child, "sleep")
         names = [processes.identity(child), processes.identity(parent.pid)]
         yield parent.pid, child
         processes.end(names)
