@@ -38,6 +38,7 @@ from ansible_collections.saasops.runbook.plugins.plugin_utils.notices import hin
 from ansible_collections.saasops.runbook.plugins.plugin_utils.progress import Watch
 from ansible_collections.saasops.runbook.plugins.plugin_utils.records import Records
 from ansible_collections.saasops.runbook.plugins.plugin_utils.request import (
+    anchor_of,
     as_request,
     calendar_lines,
     calendar_of,
@@ -85,11 +86,14 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         verb = verb_of(short, args, str(task_vars.get("saasops_verb") or ""))
         if verb is None:
             return {**result, **self._execute_module(module_args=args, task_vars=task_vars)}
-        if {"guard", "guard_silence", "progress_file"} & set(args):
+        if {"guard", "guard_anchor", "guard_silence", "progress_file"} & set(args):
             return {**result, **_failure(_internal_option())}
         try:
             request = self._request(verb, args, task_vars)
-            args.update(silence_of(verb, request, self._templar.template(task_vars.get("saasops_silence"))))
+            args.update(self._beside(verb, request, task_vars))
+            exposed = self._exposed(args)
+            if exposed is not None:
+                raise exposed
             if verb is RECONCILE:
                 args = self._with_dead(args, request, task_vars)
         except OpsError as error:
@@ -119,6 +123,14 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         named = [str(args["run"])] if args.get("run") else []
         return {**args, "own_run": request["run"], "dead_runs": sorted({*dead, *named})}
 
+    def _beside(self, verb: Verb, request: Mapping[str, object], task_vars: dict[str, object]) -> dict[str, object]:
+        """Options that carry a login of their own: whom the guard tells, and where it keeps the journal's head.
+
+        Raises OpsError guard_misconfigured, bad_matcher.
+        """
+        silence = silence_of(verb, request, self._templar.template(task_vars.get("saasops_silence")))
+        return {**silence, **anchor_of(task_vars, self._templar.template)}
+
     def _put_back(self, overdue: object, args: Mapping[str, object], task_vars: dict[str, object]) -> None:
         """What the module found open past its end: closed now, and said; its failure is not the module's."""
         if not overdue or self._task.check_mode or "connection" not in args:
@@ -126,7 +138,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         options: dict[str, object] = {name: args[name] for name in ("system", "connection", "store") if name in args}
         try:
             request = self._request(RECONCILE, options, task_vars)
-            options.update(silence_of(RECONCILE, request, self._templar.template(task_vars.get("saasops_silence"))))
+            options.update(self._beside(RECONCILE, request, task_vars))
             options = self._with_dead(options, request, task_vars)
             done = self._admitted(RECONCILE, options, request, task_vars, module=_RECONCILE)
         except OpsError as error:
@@ -282,7 +294,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             }
         if isinstance(report, dict):
             bypassed = cast("list[dict[str, str]]", report.get("bypassed") or [])
-            for line in report.get("interrupted") or []:
+            for line in [*(report.get("interrupted") or []), *(report.get("warnings") or [])]:
                 display.warning(line)
             answer["overdue"] = report.get("overdue") or []
             answer["guard"] = {
@@ -351,6 +363,6 @@ def _pipelining_required(secrets: list[str], why: str, how: str) -> OpsError:
 def _internal_option() -> OpsError:
     return OpsError(
         "internal_option",
-        "The options guard, guard_silence and progress_file are set by admission alone.",
+        "The options guard, guard_anchor, guard_silence and progress_file are set by admission alone.",
         "Leave them out.",
     )

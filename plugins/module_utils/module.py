@@ -22,12 +22,14 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest im
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Plan, describe
 from ansible_collections.saasops.runbook.plugins.module_utils.progress_file import ProgressFile, sweep
 from ansible_collections.saasops.runbook.plugins.module_utils.silencing import SILENCE_SPEC, Silencing
+from ansible_collections.saasops.runbook.plugins.module_utils.store.open import STORE_SPEC
 
 # What admission hands to every changing module; nobody else sets it.
 GUARD_SPEC: dict[str, dict[str, object]] = {
     "guard": {"type": "dict", "no_log": False},
     "progress_file": {"type": "path"},
     "guard_silence": {"type": "dict", "options": SILENCE_SPEC},
+    "guard_anchor": {**STORE_SPEC["store"], "required": False},
 }
 
 
@@ -152,7 +154,8 @@ def run_module(
     now, check_mode = time.time(), bool(module.check_mode)
     quiet = cast("dict[str, object] | None", params.pop("guard_silence", None))
     silencing = Silencing(quiet, request, str(params.get("system") or ""), module.warn) if request else None
-    guard = Admitted(request, params, now, silencing) if request else None
+    anchor = cast("dict[str, object] | None", params.pop("guard_anchor", None))
+    guard = Admitted(request, params, now, silencing, anchor) if request else None
     # nothing is asked or written in check mode; what would be refused is said at the end
     admission = None if check_mode else guard
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):

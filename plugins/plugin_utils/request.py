@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
+from ansible_collections.saasops.runbook.plugins.filter.resolve_store import resolve_store
 from ansible_collections.saasops.runbook.plugins.module_utils.calendar.inventory import parse_freezes, parse_windows
 from ansible_collections.saasops.runbook.plugins.module_utils.calendar.rules import judge
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.durations import parse_duration, utc
@@ -142,6 +143,22 @@ def silence_of(verb: Verb, request: Mapping[str, object], given: object) -> dict
     if verbs and verb.name not in verbs and verb is not RECONCILE:
         return {}
     return {"guard_silence": dict(given)}
+
+
+def anchor_of(task_vars: Mapping[str, object], template: Callable[[object], object]) -> dict[str, object]:
+    """The option guard_anchor, {} without a second place for the journal's head. Raises guard_misconfigured."""
+    given = template(task_vars.get("saasops_journal_anchor"))
+    if not given:
+        return {}
+    options = {"path": given, "create": True} if isinstance(given, str) else given
+    if not isinstance(options, Mapping):
+        raise OpsError(
+            "guard_misconfigured",
+            "saasops_journal_anchor is neither a folder nor a dictionary.",
+            "Give a folder of the host, or the options of a store.",
+        )
+    hostvars = cast("Mapping[str, Mapping[str, object]]", task_vars.get("hostvars") or {})
+    return {"guard_anchor": resolve_store(options, hostvars, str(task_vars.get("inventory_hostname")))}
 
 
 def as_request(

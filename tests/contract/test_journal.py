@@ -123,9 +123,9 @@ def kinds(store: Store) -> list[str]:
 
 def test_a_batch_lies_in_order_and_verifies(store: Store) -> None:
     first = journal.append(store, [event(1, "run_started"), event(2, "intent")])
-    second = journal.append(store, [event(3), event(4, "run_ended")])
+    second = journal.append(store, [event(3), event(4, "task")])
     assert (first.numbers, second.numbers) == ((1, 2), (3, 4))
-    assert kinds(store) == ["run_started", "intent", "outcome", "run_ended"]
+    assert kinds(store) == ["run_started", "intent", "outcome", "task"]
     assert findings(store) == []
     last = read_all(store, "journal/00000004.json")
     assert (journal.current_head(store).sha256, second.head.number) == (hashlib.sha256(last).hexdigest(), 4)

@@ -258,6 +258,31 @@ def test_several_hosts_plan_decide_once_and_apply(system: System) -> None:
         system.server.dropdb("guarded_two")
 
 
+def test_every_run_keeps_the_journals_head_in_the_second_place(system: System) -> None:
+    anchor = system.folder / "anchor"
+    run = system.verb("backup", saasops_journal_anchor=str(anchor))
+    assert run.code == 0, run.output
+    (kept,) = (path.name for path in anchor.rglob("*") if path.is_file())
+    assert kept.startswith("00000003-")
+    shown = system.verb("journal_verify", saasops_journal_anchor={"path": str(anchor)})
+    assert "The journal is whole: 3 records; it holds the 1 anchored heads, the newest is number 3." in shown.output
+    gone = system.verb("backup", saasops_journal_anchor="/proc/nowhere")
+    assert gone.code == 0, gone.output
+    assert "the journal's head 6 was not anchored" in gone.output
+
+
+def test_the_login_of_the_second_place_does_not_travel_without_pipelining(system: System) -> None:
+    anchor = {"type": "s3", "bucket": "audit", "access_key": "audit", "secret_key": "planted-secret"}
+    plain = {name: value for name, value in acts.connection(system.server).items() if name != "password"}
+    rules = {"saasops_journal_anchor": anchor, "saasops_connection": plain, "ansible_pipelining": False}
+    run = system.verb("backup", "-vvvv", **rules)
+    assert run.code != 0
+    assert "[pipelining_required]" in run.output
+    assert "guard_anchor.secret_key" in run.output
+    assert "planted-secret" not in run.output
+    assert system.sets() == 0
+
+
 def test_an_unreachable_host_stops_the_system_unless_it_may_fail(system: System) -> None:
     hosts: dict[str, dict[str, object]] = {
         "one": {},

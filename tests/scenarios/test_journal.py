@@ -27,7 +27,7 @@ def store(tmp_path: Path) -> PosixStore:
         ("run_started", who),
         ("intent", {"host": "db1", "action": "saasops.runbook.pg_backup"}),
         ("outcome", {"host": "db1", "action": "saasops.runbook.pg_backup", "changed": True, "failed": False}),
-        ("run_ended", {"result": "changed"}),
+        ("task", {"host": "db1", "task": "Reload the application", "changed": True}),
     ]
     events = [
         Event(kind, T0 + 30 * number, new_id(hashlib.sha256(kind.encode()).digest()), "demo", RUN, facts)

@@ -33,7 +33,6 @@ KINDS = (
     "reverted",  # an open item that was put back, by whom
     "notification",
     "note",
-    "run_ended",  # result, seconds
 )
 HEAD_LOST = "head_lost"  # code of the note that an append writes when the chain ended before its head
 RECENT = 8  # runs whose last sequence every record carries on

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.durations import human_duration, utc
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json, iso, posix
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.open_runs import INTERRUPTED
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.report import table
 
 HEADS = ("started", "run", "verb", "operator", "hosts", "result", "took")
@@ -18,7 +19,9 @@ HEADS = ("started", "run", "verb", "operator", "hosts", "result", "took")
 class Run:
     """One run. Times are POSIX seconds.
 
-    result: what run_ended says; else failed, refused, or open (no end was journaled: it runs, or it was killed).
+    result: the gravest that holds of failed, refused, interrupted (found dead by a later run), open (an intent has
+    no outcome: it runs, or it was killed), changed and unchanged. Nobody writes a record when a playbook ends: a run
+    is over when each of its intents has an outcome.
     """
 
     id: str
@@ -28,8 +31,8 @@ class Run:
     verb: str = ""
     operator: str = ""
     hosts: list[str] = field(default_factory=list)
-    ended: float | None = None
-    said: str = ""
+    begun: list[tuple[str, str]] = field(default_factory=list)
+    dead: bool = False
     failed: bool = False
     refused: bool = False
     changed: bool = False
@@ -37,11 +40,16 @@ class Run:
 
     @property
     def result(self) -> str:
-        if self.said:
-            return self.said
-        if self.refused:
-            return "refused"
-        return "failed" if self.failed else "open" if self.ended is None else "ended"
+        if self.failed or self.refused:
+            return "failed" if self.failed else "refused"
+        if self.begun:
+            return "interrupted" if self.dead else "open"
+        return "changed" if self.changed else "unchanged"
+
+    @property
+    def ended(self) -> float | None:
+        """Its last record; None while an intent waits for its outcome."""
+        return None if self.begun else self.last
 
     def as_json(self) -> dict[str, Json]:
         return {
@@ -62,6 +70,7 @@ class Run:
 def runs(bodies: Iterable[Mapping[str, Json]]) -> list[Run]:
     """The runs of these records, by their start. Records of no run and without a readable time are passed over."""
     found: dict[str, Run] = {}
+    dead: set[str] = set()
     for body in bodies:
         name = str(body.get("run") or "")
         try:
@@ -70,6 +79,10 @@ def runs(bodies: Iterable[Mapping[str, Json]]) -> list[Run]:
             continue
         if name:
             _take_in(found.setdefault(name, Run(name, at, at)), body, at)
+        if body.get("code") == INTERRUPTED:
+            dead.add(str(body.get("of")))
+    for run in found.values():
+        run.dead = run.id in dead
     return sorted(found.values(), key=lambda run: run.started)
 
 
@@ -87,8 +100,11 @@ def _take_in(run: Run, body: Mapping[str, Json], at: float) -> None:
     run.failed = run.failed or (body.get("failed") is True and not ignored)
     run.changed = run.changed or body.get("changed") is True
     run.refused = run.refused or kind == "refusal"
-    if kind == "run_ended":
-        run.ended, run.said = at, str(body.get("result") or "")
+    step = (str(host or ""), str(body.get("action") or ""))
+    if kind == "intent":
+        run.begun.append(step)
+    elif kind == "outcome" and step in run.begun:
+        run.begun.remove(step)
 
 
 def run_lines(chosen: Iterable[Run]) -> list[str]:

@@ -29,7 +29,7 @@ MOST_STEPS = 50  # of one run
 MOST_ACTIONS = 50  # of one plan
 MOST_BYPASSES = 200
 MOST_OTHERS = 200
-_WORK = ("run_started", "intent", "outcome", "refusal", "bypass", "task", "note", "reverted", "run_ended")
+_WORK = ("run_started", "intent", "outcome", "refusal", "bypass", "task", "note", "reverted")
 _TOLD_ELSEWHERE = frozenset(
     (
         *("format", "number", "previous", "id", "kind", "at", "system", "run", "sequence", "recent", "spooled", "seal"),
@@ -152,7 +152,6 @@ class RunView:
     id: str
     started: float
     last: float
-    said: str = ""
     facts: dict[str, str] = field(default_factory=dict)
     hosts: list[str] = field(default_factory=list)
     versions: str = ""
@@ -165,19 +164,17 @@ class RunView:
 
     @property
     def result(self) -> str:
-        """The gravest word of RESULTS that holds; an end on record settles what would be open."""
+        """The gravest word of RESULTS that holds."""
         steps = {step.result for step in self.steps}
         failed = any(body.get("failed") is True and body.get("ignored") is not True for body in self.tasks)
         if "failed" in steps or failed or any(body.get("failed") is True for body in self.others):
             return "failed"
         if self.refusals:
             return "refused"
-        if "open" in steps and not self.said:
+        if "open" in steps:
             return "open"
-        if self.said in RESULTS:
-            return self.said
         changed = "changed" in steps or any(body.get("changed") is True for body in self.tasks)
-        return "failed" if "open" in steps else "changed" if changed else "unchanged"
+        return "changed" if changed else "unchanged"
 
     def take_in(self, body: Body, at: float) -> None:
         kind = body.get("kind")
@@ -198,8 +195,6 @@ class RunView:
             self._settle(body, host, _text(body, "action"))
         elif kind == "run_started":
             self.versions = _plain(body.get("versions") or "")
-        elif kind == "run_ended":
-            self.said = _text(body, "result") or "ended"
         else:
             room = {"refusal": self.refusals, "bypass": self.bypasses, "task": self.tasks}
             room.get(str(kind), self.others).append(body)

@@ -17,32 +17,37 @@ def record(kind: str, at: float, run: str = "r1", **facts: Json) -> dict[str, Js
 
 
 START = record("run_started", 0, verb="backup", operator="ann")
+INTENT = record("intent", 2, host="a", action="pg_backup")
 
 
 @pytest.mark.parametrize(
     ("records", "result"),
     [
-        ([record("run_ended", 9, result="changed")], "changed"),
-        ([record("run_ended", 9)], "ended"),
-        ([], "open"),
+        ([], "unchanged"),
+        ([INTENT], "open"),
+        ([INTENT, record("outcome", 5, host="b", action="pg_backup")], "open"),
+        ([INTENT, record("outcome", 5, host="a", action="pg_backup")], "unchanged"),
+        ([INTENT, record("outcome", 5, host="a", action="pg_backup", changed=True)], "changed"),
+        ([INTENT, INTENT, record("outcome", 5, host="a", action="pg_backup", changed=True)], "open"),
         ([record("outcome", 5, host="a", failed=True)], "failed"),
-        ([record("outcome", 5, host="a", failed=True), record("run_ended", 9, result="failed")], "failed"),
-        ([record("task", 5, host="a", failed=True, ignored=True), record("run_ended", 9)], "ended"),
+        ([record("task", 5, host="a", failed=True, ignored=True)], "unchanged"),
         ([record("refusal", 5, host="a")], "refused"),
+        ([INTENT, record("note", 9, "r2", code="interrupted", of="r1")], "interrupted"),
     ],
 )
 def test_the_result_of_a_run(records: list[dict[str, Json]], result: str) -> None:
-    (run,) = runs([START, *records])
+    run = runs([START, *records])[0]
     assert run.result == result
+    assert (run.ended is None) == (result in ("open", "interrupted"))
 
 
 def test_a_run_has_its_hosts_operator_and_duration() -> None:
-    told = [START, *(record("outcome", 5, host=name, changed=True) for name in "abcda"), record("run_ended", 90)]
+    told = [START, *(record("outcome", 5, host=name, changed=True) for name in "abcda"), record("note", 90)]
     (run,) = runs(told)
     assert (run.hosts, run.operator, run.verb, run.changed) == (["a", "b", "c", "d"], "ann", "backup", True)
     assert run.as_json()["seconds"] == 90
     assert (
-        run_lines([run])[1] == "2026-11-22 20:00:00 UTC  r1   backup  ann       a, b, c and 1 more  ended   1 min 30 s"
+        run_lines([run])[1] == "2026-11-22 20:00:00 UTC  r1   backup  ann       a, b, c and 1 more  changed  1 min 30 s"
     )
 
 

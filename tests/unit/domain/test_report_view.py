@@ -54,13 +54,6 @@ def test_a_run_without_an_end_of_its_own_is_judged_by_its_steps(end: str, result
     assert (found["result"], found["took"], found["bypassed"]) == (result, took, end == "bypassed")
 
 
-def test_an_end_on_record_settles_what_would_be_open() -> None:
-    chain = Chain()
-    run = chain.run(NOW - 100, "backup", end="open")
-    chain.add("run_ended", NOW - 50, run, result="failed", seconds=50)
-    assert runs(runs_view(chain.bodies, 10))[0]["result"] == "failed"
-
-
 def test_a_run_that_failed_on_one_host_and_was_refused_on_another_failed() -> None:
     chain = Chain()
     run = chain.run(NOW - 100, "backup", end="failed")
