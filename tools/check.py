@@ -220,6 +220,8 @@ def main() -> int:
         return 0
     # Being told to end is an interrupt too: what was started is stopped first.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A shell starts what runs in its background deaf to Ctrl-C, and tests of Ctrl-C would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return check(chosen_parts(options.only, options.fast))
     except CheckError as error:

@@ -237,8 +237,15 @@ def _row(
         before=before,
         live=seen[name],
         half=seen[beside[0]] if beside else None,
-        stored=sum(path.is_file() for path in bench.store(approach, CASE_OF[fault]).rglob("*")),
+        stored=stored(bench.store(approach, CASE_OF[fault])),
     )
+
+
+def stored(store: Path) -> int:
+    """Files of backups; what the guard keeps beside them (journal, leases) says that none was made."""
+    kept = ("journal", "leases", "plans", "open")
+    files = (path.relative_to(store) for path in store.rglob("*") if path.is_file())
+    return sum(path.parts[0] not in kept for path in files)
 
 
 def cell(row: Row) -> str:

@@ -51,6 +51,7 @@ from ansible_collections.saasops.runbook.plugins.plugin_utils.request import (
 )
 
 display = Display()
+_Bypasses = Sequence[dict[str, str]]
 # seconds that a second attempt waits for a lease; then it names the holder
 LEASE_WAIT = 10.0
 # facts of a host during a run: the plans of its first play, and what the second play admitted
@@ -253,6 +254,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         report = cast("Mapping[str, object]", answer.get("guard_report") or {})
         # what the first attempt wrote is written
         again: dict[str, object] = {**request, "events": report.get("unwritten") or [], "lease_wait": LEASE_WAIT}
+        # of those some may be in the chain, up to where the store failed
+        again["events_again_since"] = time.time()
         if is_dead(cast("Mapping[str, object]", held.get("holder") or {})):
             again["dead_runs"] = [held["run"]]
         repeated = {**module_args, "guard": again}
@@ -302,7 +305,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 "bypassed": bypassed,
                 "refused": bool(report.get("refused")),
             }
-            earlier_in_run = cast("Sequence[dict[str, str]]", task_vars.get(BYPASSED) or [])
+            earlier_in_run = cast(_Bypasses, task_vars.get(BYPASSED) or [])
             past = [*earlier_in_run, *(item for item in bypassed if item not in earlier_in_run)]
             if bypassed:
                 # one block, last of all that is said, and whole: a later task of the run repeats the earlier ones'

@@ -53,7 +53,7 @@ LONGEST_CAUSE = 300
 
 def _of(result: Any, name: str) -> Any:
     """A part of a task's result: core 2.19 and newer have it without the underscore, 2.16 only with it."""
-    return getattr(result, name) if hasattr(type(result), name) else getattr(result, f"_{name}")
+    return getattr(result, name) if hasattr(result.__class__, name) else getattr(result, f"_{name}")
 
 
 class _System:

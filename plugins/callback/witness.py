@@ -61,7 +61,7 @@ def _never_raises(method: Callable[..., None]) -> Callable[..., None]:
 
 def _of(result: Any, name: str) -> Any:
     """A part of a task's result: core 2.19 and newer have it without the underscore, 2.16 only with it."""
-    return getattr(result, name) if hasattr(type(result), name) else getattr(result, f"_{name}")
+    return getattr(result, name) if hasattr(result.__class__, name) else getattr(result, f"_{name}")
 
 
 class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core is not typed

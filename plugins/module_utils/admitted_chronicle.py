@@ -28,6 +28,8 @@ class Chronicle:
             parse_event(item) for item in cast("list[object]", ground.body.get("events") or [])
         ]
         self.warnings: list[str] = []
+        again = ground.body.get("events_again_since")
+        self._again_since = None if again is None else float(str(again))
 
     def event(self, kind: str, facts: Mapping[str, object]) -> Event:
         """A record of now, with what is the same in all of this module's."""
@@ -59,10 +61,11 @@ class Chronicle:
         """
         ground = self._ground
         self.unwritten += events
-        again = ground.body.get("events_again_since")
         try:
-            after = journal.append(ground.store, self.unwritten, None if again is None else float(str(again)))
+            after = journal.append(ground.store, self.unwritten, self._again_since)
         except OpsError as error:
+            # some of them may be in the chain now: whoever tries again looks first
+            self._again_since = min(ground.began, self._again_since or ground.began)
             ground.go_past(error, "the journal's records wait on the controller")
             if ground.policy.journal == "required" and not final and not ground.glass:
                 raise OpsError(

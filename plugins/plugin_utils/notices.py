@@ -108,7 +108,7 @@ def send(notifier: Notifier, notice: Notice) -> Sending:
         process = subprocess.Popen(
             [sys.executable, str(_SENDER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
-        assert process.stdin is not None
-        process.stdin.write(json.dumps(request(notifier, notice)).encode() + b"\n")
-        process.stdin.flush()
+        if process.stdin is not None:
+            process.stdin.write(json.dumps(request(notifier, notice)).encode() + b"\n")
+            process.stdin.flush()
     return Sending(notifier, notice, time.time(), process)

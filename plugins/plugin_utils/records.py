@@ -58,12 +58,13 @@ class Records:
         """After the module: spool what is not in the chain; without a report that is all, and that nobody knows."""
         if report is None:
             lost = self._event("note", {"code": "no_report", "failed": True, "cause": _last_words(answer)})
-            self._spool.add([*self._new(self._given), lost])
+            self._spool.add(self._new(self._given), tried=True)
+            self._spool.add([lost])
             return
         unwritten = [parse_event(item) for item in cast("list[object]", report.get("unwritten") or [])]
         if not unwritten and self._batch is not None:
             self._batch.done()
-        self._spool.add(self._new(unwritten))
+        self._spool.add(self._new(unwritten), tried=True)
 
     def _new(self, events: list[Event]) -> list[Event]:
         """Without those that still wait in the spool's batch."""

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -131,22 +132,16 @@ def test_absent_expires_it_and_a_second_time_changes_nothing(alerts: Server) -> 
 
 
 def test_two_at_once_leave_one_silence_and_both_know_its_id(alerts: Server) -> None:
-    for _round in range(5):
-        results: list[Result] = []
-        gate = threading.Barrier(4)
+    def ask(gate: threading.Barrier) -> Result:
+        gate.wait()
+        return silence(alerts, duration="1h")
 
-        def ask(gate: threading.Barrier = gate, results: list[Result] = results) -> None:
-            gate.wait()
-            results.append(silence(alerts, duration="1h"))
-
-        threads = [threading.Thread(target=ask) for _number in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        (seen,) = alerts.silences()
-        assert {result.evidence["id"] for result in results} == {seen["id"]}
-        alerts.clear()
+    with ThreadPoolExecutor(4) as pool:
+        for _round in range(10):
+            results = list(pool.map(ask, [threading.Barrier(4)] * 4))
+            (seen,) = alerts.silences()
+            assert {result.evidence["id"] for result in results} == {seen["id"]}
+            alerts.clear()
 
 
 def test_a_silence_ends_by_itself_and_is_made_anew(alerts: Server) -> None:

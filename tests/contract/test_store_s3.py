@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors impo
 from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Store
 from ansible_collections.saasops.runbook.plugins.module_utils.store.open import open_store
 from ansible_collections.saasops.runbook.tests.lab import s3
+from ansible_collections.saasops.runbook.tests.lab.certificates import self_signed
 from ansible_collections.saasops.runbook.tests.lab.http_proxy import HttpProxy, Rule
 
 MIB = 1024 * 1024
@@ -121,13 +121,7 @@ def test_credentials_come_from_a_profile_too(
 @pytest.fixture
 def certificate(tmp_path: Path) -> str:
     """A PEM file with a key and its certificate for 127.0.0.1, signed by itself."""
-    file, key = tmp_path / "both.pem", tmp_path / "key.pem"
-    argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=lab"]
-    argv += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(file)]
-    subprocess.run(argv, check=True, capture_output=True)
-    with file.open("a") as out:
-        out.write(key.read_text())
-    return str(file)
+    return str(self_signed(tmp_path))
 
 
 def test_a_certificate_of_ones_own_is_accepted_with_its_file_and_refused_without(

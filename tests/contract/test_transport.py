@@ -207,7 +207,7 @@ def test_output_that_was_not_read_before_the_wait_is_not_lost(far: Far) -> None:
 def test_a_secret_is_a_private_file_for_as_long_as_it_is_needed(far: Far) -> None:
     secret = "*:*:*:*:pass\\:word ü '\"\n"
     with far.transport.secret_file(secret) as path:
-        assert far.shell("stat", "-c", "%a", path) == "600"
+        assert far.shell("stat", "-L", "-c", "%a", path) == "600"
         assert far.transport.run(["cat", path]).stdout.decode() == secret
         with far.transport.secret_file("second\n") as other:
             assert other != path

@@ -27,6 +27,7 @@ from ansible_collections.saasops.runbook.tests.lab.postgres import Server, runni
 MODULES = Path(__file__).resolve().parents[2] / "plugins" / "modules"
 # one after the other on one server: a backup comes before a restore, a restore before a switch
 ORDER = (
+    "admission",
     "journal_info",
     "pg_backup",
     "pg_backup_copy",
@@ -39,6 +40,7 @@ ORDER = (
     "pg_verify",
     "pg_restore_tenant",
     "pg_hold",
+    "guard_approve",
     "guard_run_info",
     "guard_reconcile",
     "guard_status",
@@ -100,6 +102,8 @@ def fitted(
                 options["copies"] = [{"path": str(store.parent / "copy"), "create": True}]
             if options.get("set") == SAMPLE_SET:
                 options["set"] = set_id
+            if "plan" in options:
+                (options["plan"],) = (path.stem for path in (store / "plans").iterdir())
     return task
 
 
@@ -120,6 +124,25 @@ def scratch() -> Iterator[Server]:
     """The scratch server that an example drills on."""
     with running(18, own=True) as started:
         yield started
+
+
+def plan_that_waits(server: Server, store: Path, hosts: Path) -> None:
+    """A backup that was refused for want of an approval, and kept its plan."""
+    task: dict[str, object] = {
+        "saasops.runbook.pg_backup": {
+            "system": "demo",
+            "database": "podcastflow",
+            "key": "asked",
+            "connection": connection(server),
+            "store": {"path": str(store)},
+        },
+        "vars": {"saasops_approval": {"verbs": ["backup"]}},
+    }
+    book = hosts.parent / "asked.yml"
+    book.write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": [task]}]), encoding="utf-8")
+    with start_file(book, hosts) as run:
+        output, _nothing = run.communicate(timeout=60)
+    assert "[approval_required]" in output
 
 
 def restore_for(server: Server, store: Path) -> dict[str, object]:
@@ -150,6 +173,8 @@ def test_the_examples_run(
     hosts = inventory(tmp_path, {})
     set_id = SAMPLE_SET
     for module in ORDER:
+        if module == "guard_approve":
+            plan_that_waits(server, store, hosts)
         tasks = [fitted(task, server, store, set_id, pooler, scratch, alerts.url) for task in examples(module)]
         if module == "pg_verify":
             assert "live_connection" in str(tasks[-1]), "the last example is the one on a scratch server"

@@ -52,7 +52,7 @@ def test_a_way_to_give_the_password_works_and_shows_it_nowhere(
 
 def test_a_wrong_password_is_refused_and_nothing_is_stored(reader: MakeReader, store: Path) -> None:
     reader(loud=True).follow(SECTIONS[REFUSED])
-    assert list(store.rglob("*.json")) == []
+    assert list(store.glob("backups/*/*")) == []
 
 
 def test_a_way_that_is_not_open_does_not_work(reader: MakeReader, shop: Shop, store: Path) -> None:
@@ -61,4 +61,4 @@ def test_a_way_that_is_not_open_does_not_work(reader: MakeReader, shop: Shop, st
     somebody.values = {**somebody.values, shop.password: "wrong", "correct horse battery staple": "wrong"}
     with pytest.raises(AssertionError, match="wrong_password"):
         somebody.follow(SECTIONS["Service file"])
-    assert list(store.rglob("*.json")) == []
+    assert list(store.glob("backups/*/*")) == []

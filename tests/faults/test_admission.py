@@ -262,7 +262,6 @@ def test_a_host_that_goes_away_in_the_middle_is_on_record_and_the_next_run_takes
             "ansible_ssh_args": "-o ControlMaster=no",
             "ansible_remote_tmp": f"{host.folder}/remote",
         }
-        variables["saasops_staging"] = "/dev/shm"
         hosts = system.hosts(variables)
         with start("backup", hosts) as controller:
             assert until(lambda: intent_written(system)), controller.communicate(timeout=60)

@@ -76,13 +76,6 @@ def entries(store: Path) -> list[sets.SetEntry]:
     return sets.entries(PosixStore(str(store)), "test")
 
 
-def module_pids(root: int) -> list[int]:
-    """The processes below ansible-playbook that run the module itself."""
-    return [
-        pid for pid in processes.descendants(root) if any("pg_backup" in part for part in processes.command_line(pid))
-    ]
-
-
 def recovers(server: Server, store: Path, database: str) -> list[str]:
     """The next run makes a good set, and nothing of the dead one is left; returns what it says it cleaned."""
     result = take_backup(server, store, database)
@@ -102,7 +95,9 @@ def test_a_killed_module_leaves_no_set_and_the_next_run_ends_its_processes(
         until((hanging / "hanging").exists)
         dumps = [p for p in processes.descendants(run.pid) if str(hanging / "pg_dump") in processes.command_line(p)]
         assert dumps
-        for pid in module_pids(run.pid):
+        victims = processes.modules(run.pid)
+        assert victims
+        for pid in victims:
             os.kill(pid, signal.SIGKILL)
         run.communicate(timeout=30)
         assert run.returncode != 0
@@ -128,7 +123,7 @@ def test_a_killed_ansible_playbook_leaves_a_run_that_ends_or_is_named(
 ) -> None:
     with start("backup", hosts(server, store, filled, hanging)) as run:
         until((hanging / "hanging").exists)
-        left = module_pids(run.pid)
+        left = processes.modules(run.pid)
         run.kill()
         run.wait(30)
     try:

@@ -58,9 +58,10 @@ def test_the_next_drill_clears_what_an_interrupted_one_left(
         if way == "ctrl-c":
             os.killpg(run.pid, signal.SIGINT)
         else:
-            for pid in processes.descendants(run.pid):
-                if any("pg_verify" in part for part in processes.command_line(pid)):
-                    os.kill(pid, signal.SIGKILL)
+            victims = processes.modules(run.pid)
+            assert victims
+            for pid in victims:
+                os.kill(pid, signal.SIGKILL)
         run.communicate(timeout=60)
         assert run.returncode != 0
     assert server.psql("SELECT count(*) FROM t", database).strip() == "1000"
@@ -101,9 +102,10 @@ def test_the_next_drill_clears_what_a_killed_one_left_on_the_scratch_server(
     try:
         with start("restore_drill", scratch(hanging)) as run:
             until((hanging / "hanging").exists)
-            for pid in processes.descendants(run.pid):
-                if any("pg_restore" in part and "AnsiballZ" in part for part in processes.command_line(pid)):
-                    os.kill(pid, signal.SIGKILL)
+            victims = processes.modules(run.pid)
+            assert victims
+            for pid in victims:
+                os.kill(pid, signal.SIGKILL)
             run.communicate(timeout=60)
             assert run.returncode != 0
         half_made = "SELECT count(*) FROM pg_database WHERE datname LIKE 'saasops_building%'"

@@ -44,13 +44,7 @@ def prune(root: Path) -> Run:
 
 def prune_module(root: int) -> list[int]:
     """Pids of the module's own process below ansible-playbook: the last of the chain."""
-    found = [
-        pid
-        for pid in processes.descendants(root)
-        if any("pg_backup_prune" in part for part in processes.command_line(pid))
-        and Path(processes.command_line(pid)[0]).name.startswith("python")
-    ]
-    return found[-1:]
+    return processes.modules(root)[-1:]
 
 
 def expired(root: Path, count: int, objects: int = OBJECTS) -> tuple[list[str], list[str]]:

@@ -323,9 +323,10 @@ def test_a_backup_that_dies_in_a_put_leaves_no_set_and_the_next_run_cleans_up(
             # again and again, as a bad link does: between two steps of a put a new connection would do
             until(lambda: not host.cut() and run.poll() is not None, 60)
         else:
-            for pid in processes.descendants(run.pid):
-                if any("pg_backup" in part for part in processes.command_line(pid)):
-                    os.kill(pid, signal.SIGKILL)
+            victims = processes.modules(run.pid)
+            assert victims
+            for pid in victims:
+                os.kill(pid, signal.SIGKILL)
         output, _none = run.communicate(timeout=60)
         assert run.returncode != 0
         if victim == "connection":

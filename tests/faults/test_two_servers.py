@@ -67,9 +67,10 @@ def test_a_backup_ends_what_is_left_of_its_own_server_and_nothing_of_the_other_o
         assert one.psql(DUMPING) == backends, "the other server's sessions are there"
         assert sorted(staging.iterdir()) == folders
         assert (partial[0] / "begun.json").exists()
-        for pid in processes.descendants(run.pid):
-            if any("pg_backup" in part for part in processes.command_line(pid)):
-                os.kill(pid, signal.SIGKILL)
+        victims = processes.modules(run.pid)
+        assert victims
+        for pid in victims:
+            os.kill(pid, signal.SIGKILL)
         run.communicate(timeout=60)
     again = take_backup(one, store, NAME, staging=str(staging))
     cleaned = " ".join(cast("list[str]", again.evidence["cleaned"]))

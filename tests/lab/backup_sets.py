@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import (
@@ -118,6 +118,11 @@ def files(root: Path, set_id: str | None = None) -> list[Path]:
 def listing(root: Path) -> dict[str, bytes]:
     """Every file of a store and its content, by path below root: for comparing before and after."""
     return {str(path.relative_to(root)): path.read_bytes() for path in files(root)}
+
+
+def of_sets(listed: Mapping[str, bytes]) -> dict[str, bytes]:
+    """A listing without what the guard keeps beside the sets: its journal and its leases."""
+    return {name: body for name, body in listed.items() if name.split("/")[0] not in ("journal", "leases")}
 
 
 def complete(root: Path, set_ids: Iterable[str]) -> set[str]:

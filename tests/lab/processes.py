@@ -70,6 +70,20 @@ def running(program: str, *, below: int = 0) -> list[int]:
     return [pid for pid in pids if (argv := command_line(pid)) and Path(argv[0]).name == program]
 
 
+def modules(controller: int) -> list[int]:
+    """Pids of the Ansible modules that run below ansible-playbook.
+
+    Their program comes by standard input (pipelining), which leaves the interpreter alone in argv, or is a file.
+    """
+    found = []
+    for pid in descendants(controller):
+        argv = command_line(pid)
+        python = bool(argv) and Path(argv[0]).name.startswith("python")
+        if python and (len(argv) == 1 or any("AnsiballZ" in part for part in argv)):
+            found.append(pid)
+    return found
+
+
 def inside(folder: Path) -> list[int]:
     """Pids whose working folder is this one or below it, as far as we may see."""
     found = []

@@ -7,9 +7,11 @@ from __future__ import annotations
 import contextlib
 import http.server
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass
@@ -30,8 +32,8 @@ class Sink:
 
 
 @contextlib.contextmanager
-def running() -> Iterator[Sink]:
-    """A server that is gone afterwards."""
+def running(certificate: Path) -> Iterator[Sink]:
+    """A server over TLS that is gone afterwards; PagerDuty's client takes no other. certificate: PEM, with its key."""
     sink, gone = Sink(), threading.Event()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -55,8 +57,11 @@ def running() -> Iterator[Sink]:
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        sink.url = f"http://127.0.0.1:{server.server_address[1]}"
+        sink.url = f"https://127.0.0.1:{server.server_address[1]}"
         try:
             yield sink
         finally:

@@ -58,6 +58,8 @@ def test_the_draft_names_every_database_with_what_is_known_and_no_password(
     where = {"host": server.host, "port": server.port, "user": server.user, "client_bin": str(server.bin)}
     assert hosts["podcasts"]["saasops_connection"] == where
     assert hosts["podcasts"]["ansible_connection"] == "local"
+    # a password that is added later asks for it
+    assert hosts["podcasts"]["ansible_pipelining"] is True
     assert 'saasops_tenants_as_sets: ["org_*"]' in text
 
 

@@ -8,9 +8,11 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from ansible_collections.saasops.runbook.tests.lab.certificates import self_signed
 from ansible_collections.saasops.runbook.tests.lab.playbooks import Run
 from ansible_collections.saasops.runbook.tests.lab.webhooks import Sink, running
 from ansible_collections.saasops.runbook.tests.scenarios.test_admission import BARE, CLOSED, System, system
@@ -22,9 +24,13 @@ HOOK, KEY = "T00/B00/geheimerHaken", "geheimer0Schluessel0000000000000"
 
 
 @pytest.fixture
-def sink(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sink]:
+def sink(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Sink]:
+    folder = tmp_path / "tls"
+    folder.mkdir()
+    certificate = self_signed(folder)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     monkeypatch.setenv("ANSIBLE_CALLBACKS_ENABLED", "saasops.runbook.witness,saasops.runbook.notify")
-    with running() as server:
+    with running(certificate) as server:
         yield server
 
 

@@ -22,6 +22,7 @@ from ansible_collections.saasops.runbook.tests.lab.backup_sets import (
     listing,
     make_partial,
     make_set,
+    of_sets,
     pin,
 )
 from ansible_collections.saasops.runbook.tests.lab.playbooks import Run, inventory, play
@@ -77,7 +78,7 @@ def test_prune_shows_deletes_and_repeats_without_change(root: Path) -> None:
     assert done.code == 0, done.output
     assert "2 of 6 sets deleted" in done.output
     assert {path.name for path in (root / "backups").iterdir()} == {ids[0], *ids[3:]}
-    assert {name: body for name, body in before.items() if name.split("/")[1] not in ids[1:3]} == listing(root)
+    assert {name: body for name, body in before.items() if name.split("/")[1] not in ids[1:3]} == of_sets(listing(root))
 
     again = run("prune", root)
     assert again.code == 0, again.output
@@ -142,7 +143,7 @@ def test_a_pin_is_set_once_holds_against_prune_and_is_taken_away(root: Path) -> 
     planned = run("pin", root, *wish, "--check")
     assert planned.code == 0, planned.output
     assert planned.changed == 1
-    assert listing(root) == before
+    assert of_sets(listing(root)) == before
     pinned = run("pin", root, *wish)
     assert pinned.code == 0, pinned.output
     assert f"Set {ids[0]} is pinned until 3000-01-01 00:00 UTC." in pinned.output
@@ -150,7 +151,7 @@ def test_a_pin_is_set_once_holds_against_prune_and_is_taken_away(root: Path) -> 
     assert "pinned until 3000-01-01 00:00 UTC (before version 2)" in line_of(run("prune", root), ids[0])
     assert complete(root, ids) == set(ids)
     assert run("pin", root, "-e", f"set={ids[0]}", "-e", "state=absent").changed == 1
-    assert listing(root) == before
+    assert of_sets(listing(root)) == before
     assert run("prune", root).code == 0
     assert complete(root, ids) == set(ids[1:])
 
@@ -171,7 +172,7 @@ def test_a_pin_is_refused_without_a_reason_in_the_past_or_for_no_set(root: Path)
     refused = play("pin", inventory(root.parent, facts, {name.split()[0]: own for name, own in wishes.items()}))
     for host, code in (name.split() for name in wishes):
         assert re.search(rf"fatal: \[{host}\]: .*\[{code}\]", refused.output), refused.output
-    assert listing(root) == before
+    assert of_sets(listing(root)) == before
 
 
 def test_a_set_that_failed_its_drill_replaces_nothing(root: Path) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -38,7 +39,9 @@ def test_prune_and_backups_work_on_a_bucket_and_name_no_secret(s3_server: s3.Ser
     )
 
     def keys() -> set[str]:
-        return {item["Key"] for item in client.list_objects_v2(Bucket=bucket).get("Contents", [])}
+        found = {item["Key"] for item in client.list_objects_v2(Bucket=bucket).get("Contents", [])}
+        # what the guard keeps beside the sets is its own
+        return {key for key in found if not re.search(r"/(journal|leases)/", key)}
 
     before = keys()
     listed = play("backups", hosts, "-vvv")

@@ -19,7 +19,7 @@ import pytest
 
 from ansible_collections.saasops.runbook.plugins import modules
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.secrets import SECRETS
-from ansible_collections.saasops.runbook.tests.lab import s3
+from ansible_collections.saasops.runbook.tests.lab import alertmanager, s3
 from ansible_collections.saasops.runbook.tests.lab.pgbouncer import PgBouncer, pgbouncer
 from ansible_collections.saasops.runbook.tests.lab.playbooks import Run, inventory, start, start_file
 from ansible_collections.saasops.runbook.tests.lab.postgres import Server
@@ -29,6 +29,7 @@ from ansible_collections.saasops.runbook.tests.lab.watcher import Watcher
 pytestmark = pytest.mark.parametrize("server", [15], indirect=True)
 
 DATABASE, TENANT = "vault", "org_a"
+TIMER_PASSWORD = "planted-of-timer-4714"
 MASKED = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
 MODULES = Path(next(iter(modules.__path__)))
 # keeps every result as other callbacks get it, with the parameters in it
@@ -96,6 +97,10 @@ class Vault:
         """Start a verb as an operator does who wants to see everything."""
         hosts = inventory(self.folder, {**self.variables, **more}, {"one": {}, "two": {"saasops_host": 2}})
         limit = [] if verb == "everywhere" else ["--limit", "one"]
+        if verb == "others":
+            file = self.folder / "others.yml"
+            file.write_text(OTHERS, encoding="utf-8")
+            return start_file(file, hosts, "-vvvv", "--diff", *limit)
         return start("backup" if verb == "everywhere" else verb, hosts, "-vvvv", "--diff", *limit, *arguments)
 
     def run(self, verb: str, *arguments: str, **more: object) -> Run:
@@ -145,9 +150,15 @@ def pooler(server: Server) -> Iterator[PgBouncer]:
 
 
 @pytest.fixture
+def alerts() -> Iterator[alertmanager.Server]:
+    with alertmanager.running() as running:
+        yield running
+
+
+@pytest.fixture
 def vault(
     server: Server, server18: Server, s3_server: s3.Server, pooler: PgBouncer, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    alerts: alertmanager.Server, monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Vault]:  # fmt: skip
     plugins = tmp_path / "plugins"
     plugins.mkdir()
@@ -155,6 +166,8 @@ def vault(
     monkeypatch.setenv("ANSIBLE_CALLBACK_PLUGINS", str(plugins))
     monkeypatch.setenv("ANSIBLE_CALLBACKS_ENABLED", "keeper,saasops.runbook.witness")
     monkeypatch.setenv("KEEPER_FILE", str(tmp_path / "results.jsonl"))
+    # from 2.21 on results say what modules were given only when they are asked to
+    monkeypatch.setenv("ANSIBLE_INJECT_INVOCATION", "1")
     passwords = {"password": "planted-of-keeper-4711", "drill password": "planted-of-driller-4712"}
     for place, name, role in ((server, "password", "keeper"), (server18, "drill password", "driller")):
         place.psql(f"DROP ROLE IF EXISTS {role}")
@@ -181,6 +194,7 @@ def vault(
         }  # fmt: skip
 
     store = bucket()
+    quiet = {"url": alerts.url, "url_username": "guard", "url_password": "planted-of-silence-4713"}
     with Watcher() as watcher:
         variables: dict[str, object] = {
             "saasops_system": DATABASE,
@@ -193,8 +207,14 @@ def vault(
             "saasops_poolers": [pooler.option()],
             "saasops_heartbeat_url": watcher.url,
             "saasops_retention": {"daily": 1, "minimum_proven": 1},
+            # it asks for no login, and is given one
+            "saasops_silence": {**quiet, "matchers": [{"name": "instance", "value": "vault"}]},
+            "alerts": quiet,
+            "timer_pgpass": f"h:5432:*:u:{TIMER_PASSWORD}",
         }
         planted = {
+            "silence password": str(quiet["url_password"]),
+            "timer password": TIMER_PASSWORD,
             **passwords,
             "pooler password": pooler.password,
             "access key": s3_server.access_key,
@@ -237,9 +257,61 @@ WELL = (
     ("restore_finish",),
     ("restore_tenant", "-e", "tenant=org_a"),
     ("prune",),
+    ("hold", "-e", "reason=repair"),
+    ("hold", "-e", "state=released"),
+    ("reconcile",),
     ("status",),
     ("journal_verify",),
+    ("report",),
+    ("others",),
 )
+# modules that no verb gives every secret to; the timer in check mode, because one of systemd would stay
+OTHERS = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - name: A timer, which needs systemd
+      saasops.runbook.expiry_timer:
+        system: vault
+        id: planted
+        at: "2099-12-31T22:00:00Z"
+        argv: [/bin/true]
+        pgpass: "{{ timer_pgpass }}"
+        store: "{{ saasops_store }}"
+      check_mode: true
+      ignore_errors: true
+    - name: A silence
+      saasops.runbook.alertmanager_silence:
+        system: vault
+        alertmanager: "{{ alerts }}"
+        matchers: "{{ saasops_silence.matchers }}"
+        comment: planted
+        duration: 1h
+        store: "{{ saasops_store }}"
+      ignore_errors: true
+    - name: What a run did
+      saasops.runbook.guard_run_info:
+        system: vault
+        run: 20261122T201747Z-1a2b3c4d
+        store: "{{ saasops_store }}"
+      ignore_errors: true
+    - name: Close
+      saasops.runbook.admission:
+        step: close
+        verb: backup
+        system: vault
+        store: "{{ saasops_store }}"
+      ignore_errors: true
+"""
+# they are given like all others, but nobody says so: a silence has no silence around it, and what reconcile finds
+# in its first look stands in no result
+UNSAID = {
+    "alertmanager_silence guard_silence.bearer_token",
+    "alertmanager_silence guard_silence.url_password",
+    "guard_reconcile guard_anchor.session_token",
+    "guard_reconcile guard_silence.bearer_token",
+    "guard_reconcile store.session_token",
+}
 
 
 # some forty runs at the highest verbosity
@@ -280,8 +352,11 @@ def test_no_verb_shows_or_leaves_a_secret_whether_it_does_well_or_is_refused(
         bad: dict[str, object] = {
             name: wronged(name) for name in ("saasops_store", "saasops_store_copies", "saasops_journal_anchor")
         }
+        bearer = {"url": "http://127.0.0.1:9", "bearer_token": wrong["wrong token"]}
+        bad["saasops_silence"] = {**bearer, "matchers": [{"name": "instance", "value": "vault"}]}
+        vault.run("others", alerts=bearer, **bad)
         for verb, *arguments in WELL:
-            if verb != "discover":
+            if verb not in ("discover", "others"):
                 assert vault.run(verb, *arguments, **_hosts(verb), **bad).code != 0, verb
         for verb in ("approve", "unlock"):
             vault.run(verb, "-e", "plan=x", "-e", "reason=x", **bad)
@@ -296,8 +371,8 @@ def test_no_verb_shows_or_leaves_a_secret_whether_it_does_well_or_is_refused(
     assert objects(s3_server, spy, [*stores, *vault.variables["saasops_store_copies"]]) > 20
     assert sorted(spy.hits) == []
     # a parameter that is new must be planted here: otherwise nobody looked for it
-    missed = every_secret() - vault.given()
-    assert missed == set()
+    missed = every_secret() - vault.given() - UNSAID
+    assert sorted(missed) == []
     assert {path.rpartition(".")[2] for path in every_secret()} == SECRETS
 
 

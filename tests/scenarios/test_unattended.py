@@ -132,7 +132,14 @@ def test_every_verb_runs_as_a_job_of_awx(awx: Awx) -> None:
     well("restore_finish")
     well("restore_tenant", tenant="org_a")
     well("prune")
+    well("hold", reason="rows are repaired")
+    well("hold", state="released")
     assert "No run is under way" in well("status")
+    well("reconcile")
+    page = awx.folder / "pages" / "report.html"
+    page.parent.mkdir()
+    well("report", dest=str(page))
+    assert "restore_tenant" in page.read_text(encoding="utf-8")
     asks = {"saasops_approval": {"verbs": ["backup"]}}
     refused = awx.run("backup", key="asked", **asks)
     assert "[approval_required]" in str(refused["output"])

@@ -202,7 +202,8 @@ def decide_present(wanted: Wanted, alike: Sequence[Silence], now: float) -> Step
         )
     if not alike:
         return Step(VERB, Silence(wanted.matchers, wanted.comment, wanted.created_by, starts, ends))
-    there = max(alike, key=lambda item: item.ends)
+    # of several the first one stays: the others are of makers that have not yet seen it
+    there = alike[0]
     earlier = there.state == "pending" and starts < there.starts - TOLERANCE
     after = replace(there, starts=starts) if earlier else there
     ends = _end(wanted, after.starts)

@@ -15,6 +15,8 @@ from ansible_collections.saasops.runbook.plugins.module_utils.module import Cont
 from ansible_collections.saasops.runbook.plugins.module_utils.store.leases import Leases
 from ansible_collections.saasops.runbook.plugins.module_utils.store.open import open_store
 
+_Actions = Sequence[Mapping[str, object]]
+
 
 def parse_plan(body: Mapping[str, object]) -> Plan:
     """A plan out of a module's result."""
@@ -25,7 +27,7 @@ def parse_plan(body: Mapping[str, object]) -> Plan:
             str(item.get("reason") or ""),
             cast("Mapping[str, object]", item.get("measured") or {}),
         )
-        for item in cast("Sequence[Mapping[str, object]]", body.get("actions") or [])
+        for item in cast(_Actions, body.get("actions") or [])
     )
     ceilings = cast("Mapping[str, int]", body.get("ceilings") or {})
     return Plan(str(body["verb"]), actions, {name: int(most) for name, most in ceilings.items()})

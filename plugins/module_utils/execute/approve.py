@@ -20,6 +20,8 @@ from ansible_collections.saasops.runbook.plugins.module_utils.module import Cont
 from ansible_collections.saasops.runbook.plugins.module_utils.store import approvals, journal, plans
 from ansible_collections.saasops.runbook.plugins.module_utils.store.open import open_store
 
+_Hosts = Mapping[str, Mapping[str, object]]
+
 
 def execute(params: dict[str, object], context: Context) -> Result:
     """The module guard_approve."""
@@ -31,7 +33,7 @@ def execute(params: dict[str, object], context: Context) -> Result:
     store.check(write=not context.check_mode)
     body = plans.load(store, plan, system)
     envelope = parse_envelope(body["envelope"])
-    hosts = cast("Mapping[str, Mapping[str, object]]", body["hosts"])
+    hosts = cast(_Hosts, body["hosts"])
     lines = [f"{host}: {line}" for host, one in sorted(hosts.items()) for line in describe(parse_plan(one).actions)]
     mine = (parse_approval(*pair) for pair in approvals.read(store))
     evidence: dict[str, object] = {"lines": lines, "envelope": envelope.digest()}

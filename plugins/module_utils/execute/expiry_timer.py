@@ -18,6 +18,8 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.connectio
 from ansible_collections.saasops.runbook.plugins.module_utils.transport import systemd
 from ansible_collections.saasops.runbook.plugins.module_utils.transport.open import open_transport
 
+_Words = Sequence[object]
+
 
 def _wanted(params: Mapping[str, object], now: float) -> Expiry:
     identifier, text = str(params["id"]), str(params["at"])
@@ -33,7 +35,7 @@ def _wanted(params: Mapping[str, object], now: float) -> Expiry:
     wanted = Expiry(
         identifier,
         at,
-        tuple(str(word) for word in cast("Sequence[object]", params["argv"])),
+        tuple(str(word) for word in cast(_Words, params["argv"])),
         str(params["user"]),
         {str(name): str(value) for name, value in environment.items()},
         str(params.get("description") or ""),

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import re
 import ssl
 import time
@@ -51,8 +50,7 @@ MATCHERS_SPEC: dict[str, object] = {
     },
 }
 LONGEST_ANSWER = 64 * 1024 * 1024  # bytes; an Alertmanager keeps five days of silences
-ATTEMPTS = 10
-FRESH, SETTLED = 2.0, 0.5  # seconds in which a maker looks again, and that others wait for it
+_Ask = Callable[..., http.client.HTTPResponse]
 _ID = re.compile(r"[0-9A-Za-z-]{1,64}\Z")
 
 
@@ -161,37 +159,18 @@ class Alertmanager:
     def carry_out(self, step: Step, wanted: Wanted) -> Silence:
         """Carry a step of decide_present out; the silence that stands afterwards.
 
-        Alertmanager takes the same silence twice. Whoever finds another one beside a new one of their own takes
-        theirs back, waits a random moment and looks again: what was alone when its maker looked is never taken back.
+        Alertmanager takes the same silence twice. So whoever has made one looks again: the one that was made first
+        stays, and everybody else sees it, because it was there before theirs; they take theirs back.
         """
-        for _attempt in range(ATTEMPTS):
-            if not step.kind:
-                if not self._is_fresh(step.silence):
-                    return step.silence
-                # its maker may still take it back
-                time.sleep(SETTLED)
-                alike = same(self.silences(), wanted.matchers, wanted.comment)
-                if any(item.id == step.silence.id for item in alike):
-                    return step.silence
-                step = decide_present(wanted, alike, time.time())
-                continue
-            mine = self.put(step.silence)
-            alike = same(self.silences(), wanted.matchers, wanted.comment)
-            if step.before is not None or all(item.id == mine for item in alike):
-                found = [item for item in alike if item.id == mine]
-                return found[0] if found else replace(step.silence, id=mine)
-            self.expire(mine)
-            time.sleep(0.1 + os.urandom(1)[0] / 400)
-            step = decide_present(wanted, same(self.silences(), wanted.matchers, wanted.comment), time.time())
-        raise OpsError(
-            "alertmanager_busy",
-            f"Others go on making the same silence in {self.url}.",
-            "Give each run a comment of its own.",
-        )
-
-    @staticmethod
-    def _is_fresh(silence: Silence) -> bool:
-        return abs(time.time() - silence.updated) < FRESH
+        if not step.kind:
+            return step.silence
+        mine = self.put(step.silence)
+        alike = same(self.silences(), wanted.matchers, wanted.comment)
+        own = [item for item in alike if item.id == mine]
+        if step.before is not None or not alike or alike[0].id == mine:
+            return own[0] if own else replace(step.silence, id=mine)
+        self.expire(mine)
+        return self.carry_out(decide_present(wanted, alike[:1], time.time()), wanted)
 
     def _ask(self, method: str, path: str, body: object = None, missing: tuple[int, ...] = ()) -> tuple[int, object]:
         """(status, JSON) of one request; statuses in missing are handed back with None."""
@@ -204,7 +183,7 @@ class Alertmanager:
             headers["Content-Type"] = "application/json"
         if reach.bearer:
             headers["Authorization"] = f"Bearer {reach.bearer}"
-        ask = cast("Callable[..., http.client.HTTPResponse]", open_url)
+        ask = cast(_Ask, open_url)
         try:
             with ask(
                 reach.url + path,

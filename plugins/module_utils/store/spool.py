@@ -3,7 +3,8 @@
 """Journal events that wait on the controller, in a folder of the operator, until a run can write them to the store.
 
 <folder>/waiting.jsonl takes new lines. A merge first renames it to taken-<hex>.jsonl, which is the durable mark of an
-attempt: such a file that is found later may be in the chain already, wholly or in part, and is merged with care.
+attempt: such a file that is found later may be in the chain already, wholly or in part, and is merged with care. What
+a module tried to write and did not report as written lies in such a file from the beginning.
 """
 
 from __future__ import annotations
@@ -63,14 +64,18 @@ class Spool:
     def __repr__(self) -> str:
         return f"Spool({self.folder!r})"
 
-    def add(self, events: Sequence[Event]) -> None:
-        """Keep events; on the device when it returns."""
+    def add(self, events: Sequence[Event], *, tried: bool = False) -> None:
+        """Keep events; on the device when it returns.
+
+        tried: somebody began to write them to the chain, and how far that came is not known.
+        """
         if not events:
             return
+        name = f"taken-{os.urandom(8).hex()}.jsonl" if tried else WAITING
         try:
             os.makedirs(self.folder, mode=0o700, exist_ok=True)
             with locked(os.path.join(self.folder, "lock")):
-                append_lines(os.path.join(self.folder, WAITING), [event.as_json() for event in events], durable=True)
+                append_lines(os.path.join(self.folder, name), [event.as_json() for event in events], durable=True)
         except OSError as error:
             raise self._failed(error) from error
 

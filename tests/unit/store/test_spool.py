@@ -76,6 +76,17 @@ def test_an_attempt_that_did_not_end_is_repeated_with_care_and_with_what_came_si
     assert spool.is_empty()
 
 
+def test_what_a_module_tried_to_write_is_merged_with_care_from_the_beginning(spool: Spool) -> None:
+    spool.add([event(1)], tried=True)
+    spool.add([event(2)])
+    with spool.merging() as batch:
+        assert batch is not None
+        assert batch.again_since is not None
+        assert batch.events == [event(1), event(2)]
+        batch.done()
+    assert spool.is_empty()
+
+
 def test_what_is_added_during_a_merge_waits_for_the_next(spool: Spool) -> None:
     spool.add([event(1)])
     with spool.merging() as batch:
