@@ -212,7 +212,9 @@ def test_a_secret_is_a_private_file_for_as_long_as_it_is_needed(far: Far) -> Non
         with far.transport.secret_file("second\n") as other:
             assert other != path
         assert far.shell("ls", path) == path
-    assert far.shell("ls", path) == ""
+    # a number of a descriptor may be another one's by now
+    left = far.shell("ls", "-l", path)
+    assert left == "" or (path.startswith("/proc/") and "saasops-pass" not in left)
 
 
 def test_a_secret_stands_in_no_command_line_and_no_environment(far: Far) -> None:

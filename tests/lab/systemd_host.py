@@ -23,7 +23,7 @@ from ansible_collections.saasops.runbook.tests.lab import docker as engine
 from ansible_collections.saasops.runbook.tests.lab import sshd
 from ansible_collections.saasops.runbook.tests.lab.docker import docker
 
-TAG = "saasops-lab/systemd:1"
+TAG = "saasops-lab/systemd:2"
 BIN = "/usr/lib/postgresql/15/bin"
 _PASSWD = (
     "root:*:0:0:root:/root:/bin/sh\nsshd:*:74:65534::/run/sshd:/usr/sbin/nologin\n"
@@ -66,6 +66,8 @@ def image() -> str:
             "etc/hosts": "127.0.0.1 localhost\n",
             "etc/ssh/sshd_config": _SSHD,
             "etc/systemd/system/postgresql.service": _POSTGRES,
+            # in memory, so it is made at every start
+            "etc/tmpfiles.d/sshd.conf": "d /run/sshd 0755 root root\n",
         }
         for name, text in files.items():
             _add(tar, name, tarfile.REGTYPE, 0o644, text.encode())
