@@ -34,6 +34,7 @@ class Goal:
     kind "faster than": baseline's seconds / ours, per pair, median at least limit
     kind "no larger than": ours' bytes / baseline's, worst at most limit
     kind "at most": a fact of ours (name in `of`), worst at most limit
+    kind "seconds more than": ours' seconds - baseline's, per pair, median at most limit
     kind "flat": largest / smallest of a fact over the sizes, at most limit
     """
 
@@ -80,6 +81,19 @@ def speedup(samples: Sequence[Sample], baseline: str, ours: str) -> Spread:
     return Spread(median(ratios), min(ratios))
 
 
+def later(samples: Sequence[Sample], baseline: str, ours: str) -> Spread:
+    """Ours' seconds - baseline's, run by run of the same pair; less is better, so the worst is the largest.
+
+    Raises ValueError when no pair has both.
+    """
+    first = {item.pair: item.seconds for item in samples if item.side == baseline}
+    second = {item.pair: item.seconds for item in samples if item.side == ours}
+    more = [second[pair] - first[pair] for pair in sorted(first.keys() & second.keys())]
+    if not more:
+        raise ValueError(f"no pair has both {baseline} and {ours}")
+    return Spread(median(more), max(more))
+
+
 def fact(samples: Sequence[Sample], side: str, name: str) -> Spread | None:
     """A number that the samples of a side carry; less is better. None when none does."""
     found = [
@@ -95,6 +109,9 @@ def judge(goal: Goal, samples: Sequence[Sample]) -> tuple[bool, float]:
     if goal.kind == "faster than":
         reached = speedup(samples, goal.of, goal.ours).median
         return reached >= goal.limit, reached
+    if goal.kind == "seconds more than":
+        reached = later(samples, goal.of, goal.ours).median
+        return reached <= goal.limit, reached
     if goal.kind == "no larger than":
         own, other = fact(samples, goal.ours, "bytes"), fact(samples, goal.of, "bytes")
         if own is None or other is None:

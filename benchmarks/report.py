@@ -125,7 +125,13 @@ PARTS = {
     "swap_returned": "until pg_swap returned",
     "whole_run": "until ansible-playbook ended",
     "proof": "the proof",
+    "effect": "until the first effect",
+    "journal": "the journal's records",
 }
+
+
+# goals on a fact that is no time in seconds
+AT_MOST = {"journal_share": "the journal at most {limit:.0%} of the run's time", "tasks": "at most {limit:.0f} tasks"}
 
 
 def _parts(samples: Sequence[Sample], sides: Sequence[str]) -> list[str]:
@@ -153,7 +159,8 @@ def _goal_line(goal: Json) -> str:
     what = {
         "faster than": f"{goal['ours']} at least {goal['limit']} times faster than {goal['of']}",
         "no larger than": f"{goal['ours']} no larger than {goal['of']}",
-        "at most": f"{goal['of']} at most {goal['limit']} s",
+        "at most": f"{goal['ours']}: {AT_MOST.get(str(goal['of']), '{of} at most {limit} s').format(**goal)}",
+        "seconds more than": f"{goal['ours']} at most {goal['limit']} s slower than {goal['of']}",
         "flat": f"{goal['ours']}: largest peak at most {goal['limit']} times the smallest",
     }[str(goal["kind"])]
     reached = "none" if goal["reached"] is None else f"{float(str(goal['reached'])):.3f}"

@@ -5,16 +5,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from ansible_collections.saasops.runbook.benchmarks.pairs import Goal, Value
-from ansible_collections.saasops.runbook.benchmarks.programs import COLLECTIONS, TIMEOUT
+from ansible_collections.saasops.runbook.benchmarks.playbooks import Playbooks
 from ansible_collections.saasops.runbook.benchmarks.row import Row, interleave
 from ansible_collections.saasops.runbook.benchmarks.scene import DATABASE, SYSTEM, FailedError, Scene
 from ansible_collections.saasops.runbook.tests.lab import acts, s3
@@ -32,8 +29,6 @@ class _Runs:
         self.folder = scene.fresh("ansible")
         self.dump = scene.fresh("upstream") / "dump.sql.gz"
         variables = {
-            "ansible_connection": "local",
-            "ansible_python_interpreter": sys.executable,
             "saasops_system": SYSTEM,
             "saasops_database": DATABASE,
             "saasops_connection": acts.connection(scene.server),
@@ -57,42 +52,18 @@ class _Runs:
             "bench_endpoint": server.endpoint,
             "bench_region": server.region,
         }
-        self.inventory = self.folder / "inventory.json"
-        self.inventory.write_text(json.dumps({"all": {"vars": variables, "hosts": {"demo": {}}}}), encoding="utf-8")
-        self.inventory.chmod(0o600)
-        (self.folder / "ansible.cfg").touch()
+        self._playbooks = Playbooks(self.folder, variables)
 
     def play(self, playbook: str, *arguments: str) -> float:
         """Seconds of one ansible-playbook. Raises FailedError with its last lines."""
-        environment = {
-            **os.environ,
-            "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
-            "ANSIBLE_CONFIG": str(self.folder / "ansible.cfg"),
-            "ANSIBLE_HOME": str(self.folder / "home"),
-            "ANSIBLE_LOCAL_TEMP": str(self.folder / "home" / "local"),
-            "ANSIBLE_REMOTE_TEMP": str(self.folder / "home" / "remote"),
-            "ANSIBLE_NOCOLOR": "1",
-            "PGPASSFILE": str(self.scene.server.passfile),
-            "AWS_ACCESS_KEY_ID": self.server.access_key,
-            "AWS_SECRET_ACCESS_KEY": self.server.secret_key,
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }
-        program = str(Path(sys.executable).with_name("ansible-playbook"))
-        began = time.monotonic()
-        done = subprocess.run(
-            [program, playbook, "-i", str(self.inventory), *arguments],
-            env=environment,
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=TIMEOUT,
-            check=False,
+        return self._playbooks.play(
+            playbook,
+            *arguments,
+            PGPASSFILE=str(self.scene.server.passfile),
+            AWS_ACCESS_KEY_ID=self.server.access_key,
+            AWS_SECRET_ACCESS_KEY=self.server.secret_key,
+            AWS_EC2_METADATA_DISABLED="true",
         )
-        seconds = time.monotonic() - began
-        if done.returncode != 0:
-            raise FailedError(f"{playbook}: {(done.stdout + done.stderr)[-1500:]}")
-        return seconds
 
     def stored(self, side: str) -> int:
         """Bytes in the side's bucket."""

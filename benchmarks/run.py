@@ -24,7 +24,7 @@ COLLECTIONS = ROOT.parents[2] if LAID_OUT else ROOT
 if str(COLLECTIONS) not in sys.path:
     sys.path.insert(0, str(COLLECTIONS))
 
-NAMES = ("backup", "restore", "upstream", "memory")
+NAMES = ("backup", "restore", "upstream", "guard", "memory")
 RESULTS, TABLE = HERE / "results.json", HERE / "results.md"
 
 
@@ -45,6 +45,7 @@ def _measure(wanted: Sequence[str], megabytes: float, pairs: int, output: Path) 
     from ansible_collections.saasops.runbook.benchmarks import (
         machine,
         row_backup,
+        row_guard,
         row_memory,
         row_restore,
         row_upstream,
@@ -62,16 +63,16 @@ def _measure(wanted: Sequence[str], megabytes: float, pairs: int, output: Path) 
     path = output / RESULTS.name
     results: dict[str, dict[str, object]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
-    def run(measure: Callable[[], Row | list[Row]]) -> None:
+    def run(measure: Callable[[], Row | list[Row]], size: float = megabytes) -> None:
         started, load = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), machine.load()
         found = measure()
         for row in found if isinstance(found, list) else [found]:
-            results[row.name] = as_json(replace(row, started=started, load=load), facts, megabytes)
+            results[row.name] = as_json(replace(row, started=started, load=load), facts, size)
         # after every row: an interrupted run keeps what it has
         path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         (output / TABLE.name).write_text(table(results), encoding="utf-8")
 
-    if wanted != ["memory"]:
+    if set(wanted) - {"memory", "guard"}:
         with scene(megabytes, tell) as place:
             sides: dict[str, Callable[[Scene, int], Row | list[Row]]] = {
                 "backup": row_backup.measure,
@@ -83,6 +84,9 @@ def _measure(wanted: Sequence[str], megabytes: float, pairs: int, output: Path) 
                     measure = sides[name]
                     tell(f"row {name}")
                     run(lambda: measure(place, pairs))  # noqa: B023 - called before the next one
+    if "guard" in wanted:
+        tell("row guard")
+        run(lambda: row_guard.measure(pairs, tell), row_guard.MEGABYTES)
     if "memory" in wanted:
         tell("row memory")
         run(lambda: row_memory.measure(megabytes, tell))

@@ -26,6 +26,14 @@ def runs(*pairs: tuple[float, float], **facts: float) -> list[Sample]:
     return found
 
 
+def test_seconds_more_are_taken_pair_by_pair() -> None:
+    samples = runs((10, 11), (20, 26), (30, 32))
+    assert judge(Goal("seconds more than", BASE, 2.0, OURS), samples) == (True, 2.0)
+    assert judge(Goal("seconds more than", BASE, 1.9, OURS), samples) == (False, 2.0)
+    with pytest.raises(ValueError, match="no pair"):
+        judge(Goal("seconds more than", "other", 2.0, OURS), samples)
+
+
 def test_every_second_pair_runs_backwards() -> None:
     assert [side for _pair, side in order(["a", "b"], 4)] == ["a", "b", "b", "a", "a", "b", "b", "a"]
 
