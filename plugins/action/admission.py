@@ -51,6 +51,7 @@ from ansible_collections.saasops.runbook.plugins.plugin_utils.request import (
 )
 
 display = Display()
+_Answer = dict[str, object]
 _Bypasses = Sequence[dict[str, str]]
 # seconds that a second attempt waits for a lease; then it names the holder
 LEASE_WAIT = 10.0
@@ -174,8 +175,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def _step(self, args: dict[str, object], task_vars: dict[str, object]) -> dict[str, object]:
         """Decide, join or close: on the first host of each system that still stands, for all of them."""
         verb = VERBS.get(str(args.get("verb")))
-        if verb is None:
-            return _failure(_unknown_verb(str(args.get("verb"))))
+        if verb is None and "verb" in args:
+            return _failure(_unknown_verb(str(args["verb"])))
+        if verb is None or "step" not in args:
+            # the module's own words about its options
+            return cast(_Answer, self._execute_module(module_args=args, task_vars=task_vars))
         try:
             request = self._request(verb, args, task_vars)
         except OpsError as error:

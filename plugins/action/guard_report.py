@@ -33,6 +33,9 @@ class ActionModule(Admission):
         exposed = self._exposed(args)
         if exposed is not None:
             return {**result, **_failure(exposed)}
+        if "dest" not in args:
+            # the module's own words about its options
+            return {**result, **self._execute_module(module_args=args, task_vars=task_vars)}
         try:
             mode = _mode(args.get("mode") or DEFAULT_MODE)
             path = _place(str(args.get("dest") or ""), str(args.get("system") or "system"), _hosts(task_vars))

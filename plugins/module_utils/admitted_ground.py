@@ -17,6 +17,9 @@ from ansible_collections.saasops.runbook.plugins.module_utils.store.open import 
 from ansible_collections.saasops.runbook.plugins.module_utils.store.stand_in import DOWN
 
 
+_Items = Sequence[object]
+
+
 def _told(body: object) -> OpsError | None:
     """A refusal that the controller found (the calendar's), handed in as a dictionary."""
     if not isinstance(body, Mapping):
@@ -26,7 +29,7 @@ def _told(body: object) -> OpsError | None:
 
 def names(value: object) -> tuple[str, ...]:
     """A list of the request as strings."""
-    return tuple(str(item) for item in cast("Sequence[object]", value or []))
+    return tuple(str(item) for item in cast(_Items, value or []))
 
 
 def parse_request(body: Mapping[str, object]) -> Request:

@@ -60,8 +60,10 @@ def chromium() -> Iterator[Browser]:
     assert program, "chromium is missing; it is in tools/debian.txt"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=list(FLAGS))
-        yield browser
-        browser.close()
+        try:
+            yield browser
+        finally:
+            browser.close()
 
 
 @contextlib.contextmanager
@@ -73,5 +75,7 @@ def opened(browser: Browser, page: Path, width: int = 1280, theme: str = "light"
     shown.page.on("pageerror", lambda error: shown.said.append(str(error)))
     shown.page.on("request", lambda request: shown.asked.append(request.url))
     shown.page.goto(page.as_uri())
-    yield shown
-    context.close()
+    try:
+        yield shown
+    finally:
+        context.close()
