@@ -16,7 +16,6 @@ from ansible_collections.saasops.runbook.plugins.module_utils.store.base import 
 from ansible_collections.saasops.runbook.plugins.module_utils.store.open import open_store
 from ansible_collections.saasops.runbook.plugins.module_utils.store.stand_in import DOWN
 
-
 _Items = Sequence[object]
 
 
