@@ -3,8 +3,9 @@
 """Hold a database against the newest set, as pg_restore (ours) does: the proof that a baseline lacks.
 
 Arguments as JSON on stdin: {"connection", "store", "system", "database" (of the set), "copy" (what is looked at)}.
-Exits 1 and says the differences. Rows of every table, positions of sequences and large objects are compared; what
-belongs to the database itself (its grants and settings, which a plain dump does not carry) is not.
+Exits 1 and says the differences. Rows of every table, positions of sequences, large objects and the catalog's
+properties are compared; what belongs to the database itself (its grants and settings, which a plain dump does not
+carry) is not.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import json
 import sys
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.fingerprint import compare
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.properties import compare_properties
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.fingerprint import take_fingerprint
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.properties import read_properties
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.restore import connected, default_jobs
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.snapshot import plain_view
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.tables import relations
@@ -31,7 +34,10 @@ def main() -> int:
         for session in sessions:
             plain_view(session)
         actual = take_fingerprint(sessions, relations(sessions[0], "rpm"))
+        properties = read_properties(sessions[0], given["copy"])
     differences = compare(contents.fingerprint, actual)
+    properties["database"] = contents.properties["database"]
+    differences += compare_properties(contents.properties, properties)
     for item in differences[:20]:
         print(item.text)
     return 1 if differences else 0

@@ -125,6 +125,7 @@ PARTS = {
     "swap_returned": "until pg_swap returned",
     "whole_run": "until ansible-playbook ended",
     "proof": "the proof",
+    "statistics": "statistics",
     "effect": "until the first effect",
     "journal": "the journal's records",
 }
