@@ -18,6 +18,7 @@ from typing import cast
 from ansible_collections.saasops.runbook.plugins.module_utils.admitted_chronicle import Chronicle
 from ansible_collections.saasops.runbook.plugins.module_utils.admitted_ground import Ground, names
 from ansible_collections.saasops.runbook.plugins.module_utils.admitted_lease import Holding
+from ansible_collections.saasops.runbook.plugins.module_utils.deadline import Deadline
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.envelope import (
     envelope_of,
     parse_envelope,
@@ -34,7 +35,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.guard impor
     refusal,
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.journal import Event
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json, iso
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.open_item import OpenItem, over
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Plan
 from ansible_collections.saasops.runbook.plugins.module_utils.silencing import Silencing
@@ -74,6 +75,8 @@ class Admitted:
         self._silencing = silencing
         self._plan: Plan | None = None
         self._overdue: list[str] = []
+        # break glass works past the end of a window, as it begins outside of one
+        self._deadline = Deadline(None if self.break_glass else self._request.deadline)
 
     @property
     def break_glass(self) -> str:
@@ -126,6 +129,7 @@ class Admitted:
             raise
         self._plan = plan
         self._find_overdue()
+        self._deadline.arm()
 
     def _silence(self) -> list[Event]:
         if self._silencing is None:
@@ -235,13 +239,7 @@ class Admitted:
 
     def confirm(self) -> None:
         """Raises lease_lost, window_ended; with break glass a store that does not answer is gone past."""
-        deadline = self._request.deadline
-        if deadline is not None and time.time() > deadline and not self.break_glass:
-            raise OpsError(
-                "window_ended",
-                f"The window in which this may run ended at {iso(deadline)}.",
-                "What had been begun was put back; run the verb again in the next window.",
-            )
+        self._deadline.pass_by()
         self._holding.confirm()
 
     def opens(self, opening: Opening) -> None:
@@ -305,6 +303,7 @@ class Admitted:
 
     def refused(self, error: OpsError) -> dict[str, object]:
         """The module ends with an error: before its first act a refusal, after it a failed outcome."""
+        self._deadline.disarm()
         seconds = round(time.time() - self._ground.began, 3)
         said: dict[str, object] = {"code": error.code, "cause": error.cause, "remedy": error.remedy}
         kind = "refusal" if self._plan is None else "outcome"
@@ -315,6 +314,7 @@ class Admitted:
         self, plan: Plan | None, changed: bool, message: str, undo: Mapping[str, Json] | None = None
     ) -> dict[str, object]:
         """The module ends well."""
+        self._deadline.disarm()
         facts: dict[str, object] = {
             "changed": changed,
             "failed": False,

@@ -125,7 +125,8 @@ def test_an_interrupted_prune_is_ended_by_the_next_one(root: Path, whom: str, nu
     interrupt(root, goes, whom, number)
 
     left = {path.name for path in (root / "backups").iterdir()}
-    if number != signal.SIGKILL or whom != "ansible-playbook":
+    # a module whose playbook alone was told may have come to its end before it heard of that
+    if whom != "ansible-playbook":
         assert left - set(stays), "nothing was left to go on with: make the sets larger"
         assert complete(root, goes) != set(goes)
     whole = {set_id for set_id in left if len(files(root, set_id)) >= (3 if set_id in stays else OBJECTS + 2)}

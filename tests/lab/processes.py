@@ -43,8 +43,7 @@ def alive(name: str) -> bool:
 
 def children(pid: int) -> list[int]:
     """Direct children, lowest pid first."""
-    entries = sorted(int(p.name) for p in PROC.iterdir() if p.name.isdigit())
-    return [child for child in entries if (fields := _stat(child)) and int(fields[1]) == pid]
+    return [child for child in everyone() if (fields := _stat(child)) and int(fields[1]) == pid]
 
 
 def descendants(pid: int) -> list[int]:
@@ -64,9 +63,14 @@ def command_line(pid: int) -> list[str]:
     return [os.fsdecode(part) for part in raw.split(b"\0")[:-1]]
 
 
+def everyone() -> list[int]:
+    """All pids, lowest first."""
+    return sorted(int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit())
+
+
 def running(program: str, *, below: int = 0) -> list[int]:
     """Pids whose program is called so (`pg_dump` finds /usr/lib/.../pg_dump), only below a process if given."""
-    pids = descendants(below) if below else sorted(int(p.name) for p in PROC.iterdir() if p.name.isdigit())
+    pids = descendants(below) if below else everyone()
     return [pid for pid in pids if (argv := command_line(pid)) and Path(argv[0]).name == program]
 
 

@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.journal_pro
 from ansible_collections.saasops.runbook.plugins.module_utils.store.journal import read_chain
 from ansible_collections.saasops.runbook.plugins.module_utils.store.leases import Leases
 from ansible_collections.saasops.runbook.plugins.module_utils.store.posix import PosixStore
-from ansible_collections.saasops.runbook.tests.lab import acts
+from ansible_collections.saasops.runbook.tests.lab import acts, broken_tools, processes
 from ansible_collections.saasops.runbook.tests.lab.playbooks import Run, inventory, play, start_file
 from ansible_collections.saasops.runbook.tests.lab.postgres import Server
 
@@ -25,6 +27,9 @@ pytestmark = pytest.mark.parametrize("server", [15], indirect=True)
 DATABASE = "guarded"
 # 29 February at three in the morning: closed whenever these tests run but then
 CLOSED = [{"name": "leap", "rule": "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=29", "start": "03:00", "duration": "1h"}]
+
+
+APPROVAL: dict[str, object] = {"saasops_approval": {"verbs": ["backup"]}}
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,7 @@ ROLE = """
 """
 
 
+@pytest.mark.essential
 def test_a_backup_writes_intent_and_outcome_and_leaves_nothing_held(system: System) -> None:
     run = system.verb("backup")
     assert run.code == 0, run.output
@@ -129,6 +135,7 @@ def test_a_backup_writes_intent_and_outcome_and_leaves_nothing_held(system: Syst
     assert system.held() == []
 
 
+@pytest.mark.essential
 @pytest.mark.parametrize(
     "arguments",
     [["--tags", "bare"], ["--skip-tags", "before"], ["--start-at-task", "Back up"], []],
@@ -163,6 +170,7 @@ def test_without_the_guard_it_runs_and_that_is_journaled(system: System) -> None
     assert system.records()[1]["past"][0]["code"] == "guard_none"
 
 
+@pytest.mark.essential
 def test_module_defaults_still_apply(system: System) -> None:
     text = BARE.replace(f"        database: {DATABASE}\n", "").replace(
         "  tasks:", f"  module_defaults:\n    group/saasops.runbook.database:\n      database: {DATABASE}\n  tasks:"
@@ -192,6 +200,7 @@ def test_all_refusals_come_at_once(system: System) -> None:
     assert system.held() == []
 
 
+@pytest.mark.essential
 def test_an_approved_plan_runs_and_one_object_more_does_not(system: System) -> None:
     asks: dict[str, object] = {"saasops_approval": {"verbs": ["backup"]}}
     refused = system.verb("backup", **asks)
@@ -214,6 +223,52 @@ def test_an_approved_plan_runs_and_one_object_more_does_not(system: System) -> N
     assert system.sets() == 1
 
 
+def kept_plan(refused: Run) -> str:
+    """The id of the plan that a refusal names."""
+    assert "[approval_required]" in refused.output
+    return refused.output.partition("approve -e plan=")[2].split()[0].strip("'\"\\.,")
+
+
+def pgbench(system: System, *arguments: str) -> None:
+    argv = [str(system.server.bin / "pgbench"), *arguments, DATABASE]
+    subprocess.run(argv, env=system.server.environment(), check=True, capture_output=True, timeout=120)
+
+
+def test_an_hour_of_traffic_changes_nothing_about_what_was_agreed(system: System) -> None:
+    """A minute of pgbench between the plan and its execution: rows and sizes are measured, and no part of it."""
+    pgbench(system, "--initialize", "--quiet", "--scale=1")
+    checked = system.verb("backup", "--check", **APPROVAL)
+    assert checked.code == 0, checked.output
+    assert "would be refused: [approval_required]" in checked.output
+    plan = kept_plan(system.verb("backup", **APPROVAL))
+    assert system.verb("approve", "-e", f"plan={plan}", "-e", "guard_by=berta", **APPROVAL).code == 0
+    before = int(system.server.psql("SELECT count(*) FROM pgbench_history", DATABASE))
+    pgbench(system, "--client=4", "--time=60", "--no-vacuum")
+    assert int(system.server.psql("SELECT count(*) FROM pgbench_history", DATABASE)) > before + 1000
+    run = system.verb("backup", **APPROVAL)
+    assert run.code == 0, run.output
+    assert system.sets() == 1
+
+
+def test_long_work_stops_at_the_end_of_its_window_and_leaves_nothing(system: System, tmp_path: Path) -> None:
+    tools = broken_tools.make(tmp_path / "tools", system.server.bin, "pg_dump", "hang")
+    now = datetime.now(timezone.utc)
+    begin = (now - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%S")
+    window = [{"name": "short", "start": begin, "duration": "3612s"}]
+    login = {**acts.connection(system.server), "client_bin": str(tools)}
+    run = system.verb("backup", saasops_windows=window, saasops_connection=login)
+    assert run.code != 0
+    assert "[window_ended]" in run.output
+    assert 10 < time.time() - now.timestamp() < 30
+    outcome = system.records()[-1]
+    assert (outcome["kind"], outcome["code"], outcome["failed"]) == ("outcome", "window_ended", True)
+    assert system.sets() == 0
+    assert system.held() == []
+    assert [pid for pid in processes.everyone() if str(tools / "pg_dump") in processes.command_line(pid)] == []
+    assert system.server.psql("SELECT count(*) FROM pg_stat_activity WHERE datname = 'guarded'").strip() == "0"
+    assert system.verb("backup").code == 0
+
+
 def test_an_approval_ends(system: System) -> None:
     asks: dict[str, object] = {"saasops_approval": {"verbs": ["backup"]}}
     system.verb("backup", **asks)
@@ -233,6 +288,7 @@ def test_break_glass_goes_past_the_window_and_says_so(system: System) -> None:
     assert bypass["reason"] == "the volume dies"
 
 
+@pytest.mark.essential
 def test_several_hosts_plan_decide_once_and_apply(system: System) -> None:
     hosts: dict[str, dict[str, object]] = {"one": {}, "two": {"saasops_database": "guarded_two"}}
     system.server.dropdb("guarded_two")
@@ -283,6 +339,7 @@ def test_the_login_of_the_second_place_does_not_travel_without_pipelining(system
     assert system.sets() == 0
 
 
+@pytest.mark.essential
 def test_an_unreachable_host_stops_the_system_unless_it_may_fail(system: System) -> None:
     hosts: dict[str, dict[str, object]] = {
         "one": {},

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.journal_proof import verify
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import iso
 from ansible_collections.saasops.runbook.plugins.module_utils.store import stand_in
 from ansible_collections.saasops.runbook.plugins.module_utils.store.journal import read_chain
 from ansible_collections.saasops.runbook.plugins.module_utils.store.open import open_store
@@ -242,3 +244,58 @@ def test_a_bucket_that_refuses_stops_an_undo_only_without_break_glass(
     else:
         assert "-e copy=1" in system.verb(verb, *arguments, *GLASS).output
         system.well(verb, *arguments, *GLASS, "-e", "copy=1")
+
+
+@pytest.mark.parametrize("trouble", ["gone", "full"])
+def test_clients_are_kept_out_and_let_in_again_without_the_store(system: System, trouble: str) -> None:
+    store = Path(str(system.store["path"]))
+    limit = f"SELECT datconnlimit FROM pg_database WHERE datname = '{DATABASE}'"
+    with contextlib.ExitStack() as stack:
+        if trouble == "gone":
+            stack.enter_context(gone(store))
+        else:
+            filler = disk.fill(store.parent)
+            stack.callback(filler.unlink)
+        code = "[store_missing]" if trouble == "gone" else "[store_full]"
+        refused = system.verb("hold", "-e", "reason=repair")
+        assert refused.code != 0
+        assert code in refused.output
+        assert system.server.psql(limit) == "-1"
+        held = system.well("hold", "-e", "reason=repair", *GLASS)
+        assert "could not be recorded as open" in " ".join(held.output.split())
+        assert system.server.psql(limit) == "0"
+        # which limit there was is on record nowhere: it is asked for, and not guessed
+        asked = system.verb("hold", "-e", "state=released", *GLASS)
+        assert "[hold_unknown]" in asked.output
+        assert "limit=-1" in asked.output
+        system.well("hold", "-e", "state=released", "-e", "limit=-1", *GLASS)
+        assert system.server.psql(limit) == "-1"
+    assert kinds(store).count("bypass") == 0
+    system.well("status")
+    system.well("backup")
+    # what waited on the controller is in the chain now
+    assert kinds(store).count("bypass") == 2
+
+
+def test_reconcile_puts_back_on_a_full_store_with_break_glass_and_needs_to_read_it(system: System) -> None:
+    store = Path(str(system.store["path"]))
+    limit = f"SELECT datconnlimit FROM pg_database WHERE datname = '{DATABASE}'"
+    system.well("backup")
+    system.well("hold", "-e", "reason=repair")
+    with gone(store):
+        for glass in ((), GLASS):
+            refused = system.verb("reconcile", *glass)
+            assert refused.code != 0
+            assert "[store_missing]" in refused.output
+    # as if it had had an end, and its timer had been lost
+    (item,) = (store / "open").glob("hold-*.json")
+    item.write_text(json.dumps({**json.loads(item.read_text()), "expiry": iso(time.time() - 3600)}))
+    filler = disk.fill(store.parent)
+    assert "[store_full]" in system.verb("reconcile").output
+    assert system.server.psql(limit) == "0"
+    system.well("reconcile", *GLASS)
+    assert system.server.psql(limit) == "-1"
+    filler.unlink()
+    assert "let into" in system.well("reconcile").output
+    assert system.well("reconcile").changed == 0
+    assert system.server.psql(limit) == "-1"

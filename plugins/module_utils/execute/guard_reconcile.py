@@ -159,7 +159,15 @@ def execute(params: dict[str, object], context: Context) -> Result:
     system, own = str(params["system"]), str(params.get("own_run") or "")
     dead = [str(run) for run in cast("Sequence[object]", params.get("dead_runs") or [])]
     store = open_store(cast("dict[str, object]", params["store"]))
-    store.check(write=not context.check_mode)
+    looks = params.get("dead_runs") is None
+    store.check(write=False)
+    if not (looks or context.check_mode):
+        try:
+            store.check(write=True)
+        except OpsError as error:
+            # what is open can be read; that it was put back is then written down by whoever comes next
+            if not context.go_past(error, "what is put back may not be recorded"):
+                raise
     found = Found()
     _look_at_leases(store, found, context.now, dead)
     _look_at_items(store, system, found, context.now, dead)
@@ -179,7 +187,7 @@ def execute(params: dict[str, object], context: Context) -> Result:
         evidence["lines"] = lines
         for one in found.bad:
             context.warn(one)
-        if params.get("dead_runs") is None:
+        if looks:
             return Result(None, False, "Looked.", evidence)
         if plan.empty or context.check_mode:
             word = "Nothing is to be put back." if plan.empty else f"{len(plan.actions)} would be put back."
@@ -212,6 +220,15 @@ def _undone(session: Session | None, context: Context, item: OpenItem) -> str:
     return undo(session, item)
 
 
+def _close(store: Store, item: OpenItem, run: str, how: str, context: Context) -> None:
+    try:
+        open_items.close(store, item, run, how, context.now)
+    except OpsError as error:
+        # it is put back; that it is over is found again, and written down then
+        if not context.go_past(error, f"{item.id} could not be recorded as closed"):
+            raise
+
+
 def _apply(
     params: dict[str, object],
     context: Context,
@@ -232,7 +249,7 @@ def _apply(
     for item, why in found.items:
         try:
             sentence = _undone(session, context, item)
-            open_items.close(store, item, str(params.get("own_run") or ""), sentence, context.now)
+            _close(store, item, str(params.get("own_run") or ""), sentence, context)
             told(sentence, {"item": item.id, "of": item.opened_by, "why": why})
         except OpsError as error:
             failures.append(f"{item.id}: {error.message}")
