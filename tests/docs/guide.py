@@ -108,6 +108,7 @@ class Reader:
         refusal = block.about.removeprefix("refused ") if block.about else ""
         for number, command in enumerate(commands, 1):
             code, output = self.shell(self._own(command))
+            assert "no hosts matched" not in output, f"{command}\n{output}"
             if refusal and number == len(commands):
                 assert code != 0, output
                 assert f"[{refusal}]" in output, output
