@@ -85,8 +85,7 @@ def measure(scene: Scene, pairs: int) -> Row:
         gzipped.mkdir(exist_ok=True)
         scene.baseline(GZIP, gzipped)
         dump = gzipped / "dump.sql.gz"
-        with dump.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        found = hashlib.sha256(dump.read_bytes()).hexdigest()
         (gzipped / "SHA256SUMS").write_text(f"{found}  {dump}\n", encoding="utf-8")
     sides = {PSQL: lambda: _psql(scene), OURS: lambda: _ours(scene)}
     samples = interleave(sides, pairs, scene.tell, lambda: _clean(scene))

@@ -24,6 +24,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import parse_plan, preview
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.secrets import carried
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.verbs import (
     RECONCILE,
@@ -294,11 +295,14 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 if not self._task.check_mode:
                     # without a report the module was killed, or its host went away: what it had begun is unknown here
                     records.settle(report if isinstance(report, dict) else None, answer)
-        if task_vars.get("saasops_phase") == "plan" and isinstance(answer.get("plan"), Mapping):
+        plan = answer.get("plan")
+        planning = task_vars.get("saasops_phase") == "plan"
+        if self._task.check_mode and not planning and isinstance(plan, Mapping):
+            for line in preview(parse_plan(plan)):
+                show(line)
+        if planning and isinstance(plan, Mapping):
             earlier = cast("Mapping[str, object]", task_vars.get(PLANS) or {})
-            answer["ansible_facts"] = {
-                PLANS: {**earlier, verb.name: {"plan": answer["plan"], "lease": request["lease"]}}
-            }
+            answer["ansible_facts"] = {PLANS: {**earlier, verb.name: {"plan": plan, "lease": request["lease"]}}}
         if isinstance(report, dict):
             bypassed = cast("list[dict[str, str]]", report.get("bypassed") or [])
             for line in [*(report.get("interrupted") or []), *(report.get("warnings") or [])]:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -185,6 +186,8 @@ def test_check_mode_reports_and_is_never_refused(system: System) -> None:
     assert run.code == 0, run.output
     assert "would be refused: [window_closed]" in run.output
     assert "would be refused: [approval_required]" in run.output
+    assert f"demo: dump {DATABASE} (all schemas)" in run.output
+    assert re.search(r"demo: envelope [0-9a-f]{12}: 1 acts, at most 1 sets", run.output)
     assert system.store.list("") == []
 
 
@@ -296,6 +299,9 @@ def test_several_hosts_plan_decide_once_and_apply(system: System) -> None:
     try:
         checked = system.verb("backup", "--check", hosts=hosts)
         assert checked.code == 0, checked.output
+        assert "one: dump guarded (all schemas)" in checked.output
+        assert "two: dump guarded_two (all schemas)" in checked.output
+        assert checked.output.count(": 1 acts, at most 1 sets") == 2
         assert "the run: 2 actions on 2 hosts, envelope" in checked.output
         assert system.store.list("") == []
         run = system.verb("backup", hosts=hosts, saasops_batch=1)

@@ -8,10 +8,14 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 # a field of Action is named object and hides the built-in type inside the class
 Measured = Mapping[str, object]
 Plain = dict[str, object]
+_Actions = Sequence[Mapping[str, object]]
+_Ceilings = Mapping[str, int]
+SHOWN = 40  # actions that check mode shows one by one
 
 
 @dataclass(frozen=True)
@@ -69,3 +73,33 @@ def describe(actions: Sequence[Action]) -> list[str]:
         numbers = ", ".join(f"{key} {value}" for key, value in action.measured.items())
         lines.append(f"{action.kind} {action.object}: {action.reason}" + (f" ({numbers})" if numbers else ""))
     return lines
+
+
+def envelope_line(plan: Plan) -> str:
+    """The envelope for a person: the beginning of its digest, and what it bounds."""
+    ceilings = "".join(f", at most {most} {name}" for name, most in sorted(plan.ceilings.items()))
+    return f"envelope {plan.envelope()[:12]}: {len({(a.kind, a.object) for a in plan.actions})} acts{ceilings}"
+
+
+def preview(plan: Plan, longest: int = SHOWN) -> list[str]:
+    """What check mode shows of a plan: its actions, the first of many, and its envelope."""
+    if plan.empty:
+        return ["nothing to do"]
+    lines = describe(plan.actions[:longest])
+    more = len(plan.actions) - len(lines)
+    return [*lines, *([f"and {more} more"] if more else []), envelope_line(plan)]
+
+
+def parse_plan(body: Mapping[str, object]) -> Plan:
+    """A plan out of a module's result, without its warnings."""
+    actions = tuple(
+        Action(
+            str(item["kind"]),
+            str(item["object"]),
+            str(item.get("reason") or ""),
+            cast(Measured, item.get("measured") or {}),
+        )
+        for item in cast(_Actions, body.get("actions") or [])
+    )
+    ceilings = cast(_Ceilings, body.get("ceilings") or {})
+    return Plan(str(body["verb"]), actions, {name: int(most) for name, most in ceilings.items()})

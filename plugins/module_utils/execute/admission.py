@@ -5,32 +5,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import cast
 
 from ansible_collections.saasops.runbook.plugins.module_utils.admitted import Admitted
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.envelope import envelope_of, together
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Action, Plan, describe
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import (
+    Plan,
+    envelope_line,
+    parse_plan,
+    preview,
+)
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Context, Result
 from ansible_collections.saasops.runbook.plugins.module_utils.store.leases import Leases
 from ansible_collections.saasops.runbook.plugins.module_utils.store.open import open_store
-
-_Actions = Sequence[Mapping[str, object]]
-
-
-def parse_plan(body: Mapping[str, object]) -> Plan:
-    """A plan out of a module's result."""
-    actions = tuple(
-        Action(
-            str(item["kind"]),
-            str(item["object"]),
-            str(item.get("reason") or ""),
-            cast("Mapping[str, object]", item.get("measured") or {}),
-        )
-        for item in cast(_Actions, body.get("actions") or [])
-    )
-    ceilings = cast("Mapping[str, int]", body.get("ceilings") or {})
-    return Plan(str(body["verb"]), actions, {name: int(most) for name, most in ceilings.items()})
 
 
 def whole_plan(plans: Mapping[str, Plan]) -> Plan:
@@ -49,9 +37,8 @@ def execute(params: dict[str, object], context: Context) -> Result:
     if not plans:
         return Result(Plan(str(body["verb"]), ()), False, "No host has anything to do.", {"grant": {}})
     plan = whole_plan(plans)
-    lines = [f"{host}: {line}" for host, one in sorted(plans.items()) for line in describe(one.actions)]
-    lines += [f"{host}: envelope {one.envelope()}" for host, one in sorted(plans.items())]
-    lines.append(f"the run: {len(plan.actions)} actions on {len(plans)} hosts, envelope {plan.envelope()}")
+    lines = [f"{host}: {line}" for host, one in sorted(plans.items()) for line in preview(one)]
+    lines.append(f"the run: {len(plan.actions)} actions on {len(plans)} hosts, {envelope_line(plan)}")
     admitted = Admitted(body, params, context.now)
     if context.check_mode:
         against = admitted.against(plan)

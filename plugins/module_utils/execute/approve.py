@@ -14,8 +14,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors impo
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.guard import parse_approval
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.journal import Event, new_id
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json, iso
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Action, Plan, describe
-from ansible_collections.saasops.runbook.plugins.module_utils.execute.admission import parse_plan
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Action, Plan, describe, parse_plan
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Context, Result
 from ansible_collections.saasops.runbook.plugins.module_utils.store import approvals, journal, plans
 from ansible_collections.saasops.runbook.plugins.module_utils.store.open import open_store
