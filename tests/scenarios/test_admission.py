@@ -257,12 +257,12 @@ def test_long_work_stops_at_the_end_of_its_window_and_leaves_nothing(system: Sys
     tools = broken_tools.make(tmp_path / "tools", system.server.bin, "pg_dump", "hang")
     now = datetime.now(timezone.utc)
     begin = (now - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%S")
-    window = [{"name": "short", "start": begin, "duration": "3612s"}]
+    window = [{"name": "short", "start": begin, "duration": "3630s"}]
     login = {**acts.connection(system.server), "client_bin": str(tools)}
     run = system.verb("backup", saasops_windows=window, saasops_connection=login)
     assert run.code != 0
     assert "[window_ended]" in run.output
-    assert 10 < time.time() - now.timestamp() < 30
+    assert 29 < time.time() - now.timestamp() < 90
     outcome = system.records()[-1]
     assert (outcome["kind"], outcome["code"], outcome["failed"]) == ("outcome", "window_ended", True)
     assert system.sets() == 0
