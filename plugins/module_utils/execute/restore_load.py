@@ -170,7 +170,9 @@ class Filling:
             elif member.name.startswith("dump"):
                 write_member(job.target.transport, self.record.staging, member, chunks)
 
-        read_pack(job.store, sets.folder(job.manifest.set_id), item, self._codec, sink, crew=crew)
+        # a set is listed as good only after every object of it was read back and gave its members' SHA-256
+        folder = sets.folder(job.manifest.set_id)
+        read_pack(job.store, folder, item, self._codec, sink, crew=crew, proven=True)
         with self._lock:
             self._fetched += item.length
 

@@ -7,6 +7,7 @@ import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -212,6 +213,25 @@ def test_a_sink_that_reads_nothing_still_has_the_object_verified(store: PosixSto
     spoil(store, stored.key, "flipped")
     with pytest.raises(OpsError):
         pack.read_pack(store, FOLDER, stored, ZSTD, lambda _member, _chunks: None)
+
+
+@pytest.mark.parametrize("how", ["flipped", "cut"])
+def test_bytes_that_were_proven_once_need_no_second_hash_of_what_they_hold(store: PosixStore, how: str) -> None:
+    (stored,) = pack.write_packs(store, FOLDER, [[source("a", b"aa" * 5000), source("b", b"bb")]], ZSTD)
+    read: dict[str, bytes] = {}
+
+    def keep(member: Member, chunks: Iterator[bytes]) -> None:
+        read[member.name] = b"".join(chunks)
+
+    pack.read_pack(store, FOLDER, stored, ZSTD, keep, proven=True)
+    assert read == {"a": b"aa" * 5000, "b": b"bb"}
+    wrong = replace(stored, members=(replace(stored.members[0], length=9999), *stored.members[1:]))
+    with pytest.raises(OpsError) as longer:
+        pack.read_pack(store, FOLDER, wrong, ZSTD, keep, proven=True)
+    spoil(store, stored.key, how)
+    with pytest.raises(OpsError) as caught:
+        pack.read_pack(store, FOLDER, stored, ZSTD, keep, proven=True)
+    assert {longer.value.code, caught.value.code} == {"object_damaged"}
 
 
 def test_the_first_bad_file_ends_all_workers(store: PosixStore) -> None:
