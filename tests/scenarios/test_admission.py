@@ -259,9 +259,13 @@ def test_long_work_stops_at_the_end_of_its_window_and_leaves_nothing(system: Sys
     begin = (now - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%S")
     window = [{"name": "short", "start": begin, "duration": "3630s"}]
     login = {**acts.connection(system.server), "client_bin": str(tools)}
-    run = system.verb("backup", saasops_windows=window, saasops_connection=login)
+    rules = {"saasops_windows": window, "saasops_connection": login, "saasops_staging": str(tmp_path)}
+    run = system.verb("backup", **rules)
     assert run.code != 0
     assert "[window_ended]" in run.output
+    # meanwhile whoever waits was told how far it is, in whole lines
+    told = re.findall(r"^    demo: dumping all schemas: .* bytes \(\d+ %\), .* MB/s, about .* left$", run.output, re.M)
+    assert len(told) > 2
     assert 29 < time.time() - now.timestamp() < 90
     outcome = system.records()[-1]
     assert (outcome["kind"], outcome["code"], outcome["failed"]) == ("outcome", "window_ended", True)

@@ -32,6 +32,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest im
     render_manifest,
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.leftovers import discard_set
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.progress import Pace, Ticker
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Context
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres import dump
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.facts import DatabaseFacts
@@ -76,18 +77,6 @@ class Job:
     reader: Session
 
 
-class _Progress:
-    """One line every few seconds, whoever reports."""
-
-    def __init__(self, context: Context, every: float = 3.0) -> None:
-        self._context, self._every, self._last = context, every, time.monotonic()
-
-    def __call__(self, text: str) -> None:
-        if time.monotonic() - self._last >= self._every:
-            self._last = time.monotonic()
-            self._context.progress(text)
-
-
 def _text(name: str, text: bytes) -> Source:
     """A small text as a member of the set."""
     fact = FileFact(name, len(text), hashlib.sha256(text).hexdigest())
@@ -118,9 +107,12 @@ class Dumped:
     rows: dict[str, int] | None
 
 
-def _stream(job: Job, snapshot: Snapshot, part: Part, prefix: str, extras: list[Source]) -> Dumped:
+def _stream(
+    job: Job, snapshot: Snapshot, part: Part, prefix: str, extras: list[Source], found: Sequence[Relation]
+) -> Dumped:
     """The dump as one stream, read by pg_restore while it passes by."""
-    report = _Progress(job.context)
+    far = Pace(sum(item.bytes for item in found), about=True)
+    report = Ticker(job.context)
     small = write_pack(job.store, prefix, f"objects/small{job.codec.suffix}", extras, job.codec)
     with contextlib.ExitStack() as stack:
         chunks = stack.enter_context(
@@ -138,7 +130,7 @@ def _stream(job: Job, snapshot: Snapshot, part: Part, prefix: str, extras: list[
             f"objects/stream{job.codec.suffix}",
             job.codec,
             name="dump.custom",
-            chunks=_counted(chunks, lambda done: report(f"streaming {part.title}: {done:,} bytes")),
+            chunks=_counted(chunks, lambda done: report(f"streaming {part.title}: {far(done)}")),
             threads=job.jobs,
         )
         return Dumped((small, big), None if reader is None else dict(reader.copies.rows))
@@ -148,13 +140,17 @@ def _directory(
     job: Job, snapshot: Snapshot, part: Part, prefix: str, extras: list[Source], found: Sequence[Relation]
 ) -> Dumped:
     """The dump in directory format in staging, then file by file into the store."""
-    report = _Progress(job.context)
+    report = Ticker(job.context)
     transport, version = job.target.transport, job.facts.version
     folder = f"{job.staging}/{job.target.connection.application_name}"
     transport.remove_tree(folder)
     transport.make_folder(folder)
     try:
-        began = time.monotonic()
+        far = Pace(sum(item.bytes for item in found), about=True)
+
+        def dumped() -> str:
+            return f"dumping {part.title}: {far(_size(transport, folder))}"
+
         dump.dump_to_folder(
             job.target,
             job.database,
@@ -163,7 +159,7 @@ def _directory(
             part.schemas,
             f"{folder}/dump",
             job.jobs,
-            lambda: report(f"dumping {part.title}: {time.monotonic() - began:.0f} s"),
+            lambda: report(dumped),
         )
         files = data_files(dump.listing(job.target, version, f"{folder}/dump"))
         counters = {f"dump/{dump_id}.dat": Newlines() for dump_id in files}
@@ -174,7 +170,8 @@ def _directory(
         packs = [
             [sources[fact.name] for fact in pack] for pack in plan_packs([fact for fact, _opener in sources.values()])
         ]
-        stored = _Tally(len(packs), lambda text: report(f"storing {part.title}: {text}"))
+        raw = sum(fact.length for pack in packs for fact, _opener in pack)
+        stored = _Tally(len(packs), Pace(raw), lambda text: report(f"storing {part.title}: {text}"))
         objects = write_packs(job.store, prefix, packs, job.codec, workers=job.jobs, finished=stored)
     finally:
         transport.remove_tree(folder)
@@ -185,6 +182,13 @@ def _directory(
         if oid in keys and f"dump/{dump_id}.dat" in sources
     }
     return Dumped(tuple(objects), rows)
+
+
+def _size(transport: Transport, folder: str) -> int:
+    """Bytes on disk below a folder, for a line of progress; 0 when nobody can say."""
+    done = transport.run(["du", "-sk", folder], timeout=10)
+    kilobytes = done.stdout.split(b"\t")[0].split()[:1]
+    return 1024 * int(kilobytes[0]) if kilobytes and kilobytes[0].isdigit() else 0
 
 
 def _file(transport: Transport, folder: str, fact: FileFact, counter: Newlines | None) -> Source:
@@ -213,13 +217,13 @@ def _prove_whole(dumped: Dumped, fingerprint: dict[str, Json]) -> None:
 class _Tally:
     """Counts objects as they are proven."""
 
-    def __init__(self, total: int, tell: Callable[[str], None]) -> None:
-        self._total, self._tell, self._done, self._bytes = total, tell, 0, 0
+    def __init__(self, total: int, far: Pace, tell: Callable[[str], None]) -> None:
+        self._total, self._far, self._tell, self._done, self._bytes = total, far, tell, 0, 0
 
     def __call__(self, stored: StoredObject) -> None:
         self._done += 1
-        self._bytes += stored.length
-        self._tell(f"{self._done} of {self._total} objects proven, {self._bytes:,} bytes")
+        self._bytes += sum(member.length for member in stored.members)
+        self._tell(f"{self._done} of {self._total} objects proven, {self._far(self._bytes)}")
 
 
 def _counted(chunks: Iterator[bytes], tell: Callable[[int], None]) -> Iterator[bytes]:
@@ -257,7 +261,7 @@ def make_set(
             if job.staging:
                 dumped = _directory(job, snapshot, part, prefix, extras, found)
             else:
-                dumped = _stream(job, snapshot, part, prefix, extras)
+                dumped = _stream(job, snapshot, part, prefix, extras, found)
             fingerprint = counting.result()
         _prove_whole(dumped, fingerprint)
         objects = dumped.objects

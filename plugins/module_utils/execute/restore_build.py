@@ -19,6 +19,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest im
     iso,
     new_set_id,
 )
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.pace import pace
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.properties import (
     compare_properties,
     database_from_json,
@@ -93,13 +94,14 @@ def _verify(job: RestoreJob, record: Restoration) -> dict[str, Json]:
     with connected(job.target, record.building, job.jobs) as sessions:
         for session in sessions:
             plain_view(session)
+        began = time.monotonic()
         found = relations(sessions[0], "rpm", job.parts)
         actual = take_fingerprint(
             sessions,
             found,
             job.parts,
             hashes=hashed and expected.get("server_major") == job.session.version // 10000,
-            progress=lambda done, total: report(f"comparing rows: {done:,} of {total:,} bytes"),
+            progress=lambda done, total: report(f"comparing rows: {pace(done, total, time.monotonic() - began)}"),
         )
         differences = compare(expected, actual)
         properties, wanted = read_properties(sessions[0], record.building), _expected_properties(job)

@@ -16,9 +16,10 @@ from typing import cast
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.dump_toc import read_toc
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Member, StoredObject
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.pace import pace
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.restoration import Restoration
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.restore import estimated_bytes
-from ansible_collections.saasops.runbook.plugins.module_utils.execute.progress import Ticker
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.progress import Pace, Ticker
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.relay import Relay, Step
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.restore_job import RestoreJob
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres import server_state as look
@@ -53,6 +54,7 @@ class Filling:
     def __init__(self, job: RestoreJob, record: Restoration, make: Callable[[], Restoration]) -> None:
         self._job, self.record, self._make = job, record, make
         self._report = Ticker(job.context)
+        self._far = Pace(job.manifest.stored_bytes)
         self._codec = open_codec(job.manifest.codec)
         self._fetched = 0
         self._began = 0.0
@@ -189,7 +191,7 @@ class Filling:
     def _tick(self) -> None:
         job, oid = self._job, self.record.target_oid
         total = job.manifest.stored_bytes
-        fetched = f"fetched {self._fetched:,} of {total:,} bytes"
+        fetched = f"fetched {self._far(self._fetched)}"
         # asked on the session that holds the lock: without it nothing goes on
         question = render("SELECT pg_database_size({oid}::oid)", oid=oid) if oid else "SELECT 0"
         size = int(str(job.session.value(question)))
@@ -197,9 +199,9 @@ class Filling:
             self._report(f"fetching {job.manifest.set_id}: {fetched}")
             return
         expected = estimated_bytes(job.manifest, job.contents.properties)
-        rate = size / 1e6 / max(time.monotonic() - self._began, 0.1)
+        seconds = time.monotonic() - self._began
         more = f"; {fetched}" if self._fetched < total else ""
-        self._report(f"restoring: {size:,} of about {expected:,} bytes, {rate:.0f} MB/s{more}")
+        self._report(f"restoring: {pace(size, expected, seconds, about=True)}{more}")
 
     def _explained(self, error: OpsError) -> OpsError:
         parts = self._job.parts
