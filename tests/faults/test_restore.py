@@ -97,7 +97,8 @@ def test_a_killed_module_leaves_a_half_made_database_that_the_next_run_drops(
         child.send_signal(signal.SIGKILL)
         child.wait(10)
     assert record(store)["state"] == "building"
-    orphans = [pid for pid in processes.running(str(tools / "pg_restore")) if pid]
+    orphans = processes.mentioning(tools / "pg_restore")
+    assert orphans
     assert_next_run_clears(server, store, live, staging, before)
     assert not any(Path(f"/proc/{pid}").exists() for pid in orphans)
 
@@ -152,7 +153,7 @@ def test_a_killed_playbook_run_is_cleared_by_the_next(
     remedy = re.search(r"SELECT pg_terminate_backend\(\d+\)", busy.value.remedy)
     assert remedy
     server.psql(remedy.group())
-    until(lambda: not processes.running(str(tools / "pg_restore")))
+    until(lambda: not processes.mentioning(tools / "pg_restore"))
     assert_next_run_clears(server, store, live, staging, before)
 
 

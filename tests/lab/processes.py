@@ -74,6 +74,11 @@ def running(program: str, *, below: int = 0) -> list[int]:
     return [pid for pid in pids if (argv := command_line(pid)) and Path(argv[0]).name == program]
 
 
+def mentioning(path: Path) -> list[int]:
+    """Pids with this path in their argv: a program by its whole path, also a script that an interpreter runs."""
+    return [pid for pid in everyone() if str(path) in command_line(pid)]
+
+
 def modules(controller: int) -> list[int]:
     """Pids of the Ansible modules that run below ansible-playbook.
 

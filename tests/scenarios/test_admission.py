@@ -271,7 +271,7 @@ def test_long_work_stops_at_the_end_of_its_window_and_leaves_nothing(system: Sys
     assert (outcome["kind"], outcome["code"], outcome["failed"]) == ("outcome", "window_ended", True)
     assert system.sets() == 0
     assert system.held() == []
-    assert [pid for pid in processes.everyone() if str(tools / "pg_dump") in processes.command_line(pid)] == []
+    assert processes.mentioning(tools / "pg_dump") == []
     assert system.server.psql("SELECT count(*) FROM pg_stat_activity WHERE datname = 'guarded'").strip() == "0"
     assert system.verb("backup").code == 0
 
