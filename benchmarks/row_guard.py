@@ -167,14 +167,13 @@ def measure(pairs: int, tell: Callable[[str], None]) -> list[Row]:
     with _place() as place:
         for side in (place.guarded, place.bare):
             side.play("saasops.runbook.backup")  # the first run of each fills caches
-        nothing = lambda: None  # noqa: E731
         cost = interleave(
             {BARE: lambda: place.backup(place.bare), GUARDED: lambda: place.backup(place.guarded)},
             pairs,
             tell,
-            nothing,
+            _nothing,
         )
-        others = interleave({OFF: lambda: place.others(False), ON: lambda: place.others(True)}, pairs, tell, nothing)
+        others = interleave({OFF: lambda: place.others(False), ON: lambda: place.others(True)}, pairs, tell, _nothing)
         return [
             Row(
                 "guard",
@@ -202,6 +201,10 @@ def measure(pairs: int, tell: Callable[[str], None]) -> list[Row]:
             ),
             _response(place, pairs, tell),
         ]
+
+
+def _nothing() -> None:
+    """Nothing has to be put back between two runs."""
 
 
 def _tasks(samples: object, side: str) -> str:

@@ -143,3 +143,11 @@ options:
     type: dict
     suboptions:
 """ + DOCUMENTATION.partition("    suboptions:\n")[2].replace("O(store.", "O(anchor.")
+
+    GUARD_ANCHOR: str = r"""
+options:
+  guard_anchor:
+    description: Internal; the inventory's C(saasops_journal_anchor). Set by admission.
+    type: dict
+    suboptions:
+""" + DOCUMENTATION.partition("    suboptions:\n")[2].replace("O(store.", "O(guard_anchor.")

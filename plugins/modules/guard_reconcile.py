@@ -21,6 +21,7 @@ extends_documentation_fragment:
   - saasops.runbook.attributes
   - saasops.runbook.connection
   - saasops.runbook.guarded
+  - saasops.runbook.store.guard_anchor
   - saasops.runbook.store
 options:
   system:

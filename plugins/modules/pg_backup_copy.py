@@ -22,6 +22,7 @@ author:
 extends_documentation_fragment:
   - saasops.runbook.attributes
   - saasops.runbook.guarded
+  - saasops.runbook.store.guard_anchor
   - saasops.runbook.store
   - saasops.runbook.store.copies
 options:

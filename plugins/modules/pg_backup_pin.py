@@ -16,6 +16,7 @@ author:
 extends_documentation_fragment:
   - saasops.runbook.attributes
   - saasops.runbook.guarded
+  - saasops.runbook.store.guard_anchor
   - saasops.runbook.store
 options:
   system:

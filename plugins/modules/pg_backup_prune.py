@@ -26,6 +26,7 @@ author:
 extends_documentation_fragment:
   - saasops.runbook.attributes
   - saasops.runbook.guarded
+  - saasops.runbook.store.guard_anchor
   - saasops.runbook.retention
   - saasops.runbook.store
 attributes:

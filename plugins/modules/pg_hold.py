@@ -20,6 +20,7 @@ extends_documentation_fragment:
   - saasops.runbook.attributes
   - saasops.runbook.connection
   - saasops.runbook.guarded
+  - saasops.runbook.store.guard_anchor
   - saasops.runbook.store
 attributes:
   idempotent:

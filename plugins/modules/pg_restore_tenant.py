@@ -34,6 +34,7 @@ author:
 extends_documentation_fragment:
   - saasops.runbook.attributes
   - saasops.runbook.guarded
+  - saasops.runbook.store.guard_anchor
   - saasops.runbook.connection
   - saasops.runbook.store
 options:
