@@ -337,6 +337,42 @@ def test_every_run_keeps_the_journals_head_in_the_second_place(system: System) -
     assert "the journal's head 6 was not anchored" in gone.output
 
 
+def test_a_required_journal_refuses_a_run_that_is_not_seen_whole(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = system.verb("backup", saasops_journal="required")
+    assert refused.code != 0
+    assert "[journal_unavailable]" in refused.output
+    assert "callbacks_enabled = saasops.runbook.witness" in refused.output
+    assert system.sets() == 0
+    past = system.verb("backup", "-e", "break_glass='no configuration here'", saasops_journal="required")
+    assert past.code == 0, past.output
+    assert "[journal_unavailable] gone past" in past.output
+    monkeypatch.setenv("ANSIBLE_CALLBACKS_ENABLED", "saasops.runbook.witness")
+    seen = system.verb("backup", saasops_journal="required")
+    assert seen.code == 0, seen.output
+    assert system.sets() == 2
+
+
+def test_a_required_journal_that_cannot_be_written_stops_the_run_before_it_acts(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANSIBLE_CALLBACKS_ENABLED", "saasops.runbook.witness")
+    # a file where the journal's folder would be, as a disk that takes leases and no records
+    (system.folder / "store" / "journal").write_text("", encoding="utf-8")
+    refused = system.verb("backup", saasops_journal="required")
+    assert refused.code != 0
+    assert "[journal_unavailable]" in refused.output
+    assert system.sets() == 0
+    assert system.held() == []
+    # where it is not required, the records wait on the controller
+    run = system.verb("backup")
+    assert run.code == 0, run.output
+    (system.folder / "store" / "journal").unlink()
+    assert system.verb("backup").code == 0
+    assert system.kinds().count("outcome") == 2
+
+
 def test_the_login_of_the_second_place_does_not_travel_without_pipelining(system: System) -> None:
     anchor = {"type": "s3", "bucket": "audit", "access_key": "audit", "secret_key": "planted-secret"}
     plain = {name: value for name, value in acts.connection(system.server).items() if name != "password"}
