@@ -50,6 +50,7 @@ from ansible_collections.saasops.runbook.plugins.plugin_utils.request import (
     silence_of,
     standing_hosts,
 )
+from ansible_collections.saasops.runbook.plugins.plugin_utils.results import failure
 
 display = Display()
 _Answer = dict[str, object]
@@ -73,12 +74,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         result: dict[str, object] = super().run(tmp, task_vars)
         del tmp
         if self._task.async_val:
-            return {**result, **_failure(_no_async())}
+            return {**result, **failure(_no_async())}
         short = str(self._task.action).rpartition(".")[2]
         args = dict(self._task.args)
         exposed = self._exposed(args)
         if exposed is not None:
-            return {**result, **_failure(exposed)}
+            return {**result, **failure(exposed)}
         if short == "admission":
             return {**result, **self._step(args, task_vars)}
         if short == "guard_status":
@@ -90,7 +91,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if verb is None:
             return {**result, **self._execute_module(module_args=args, task_vars=task_vars)}
         if {"guard", "guard_anchor", "guard_silence", "progress_file"} & set(args):
-            return {**result, **_failure(_internal_option())}
+            return {**result, **failure(_internal_option())}
         try:
             request = self._request(verb, args, task_vars)
             args.update(self._beside(verb, request, task_vars))
@@ -100,7 +101,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             if verb is RECONCILE:
                 args = self._with_dead(args, request, task_vars)
         except OpsError as error:
-            return {**result, **_failure(error)}
+            return {**result, **failure(error)}
         answer = self._admitted(verb, args, request, task_vars)
         if verb is not RECONCILE:
             self._put_back(answer.pop("overdue", None), args, task_vars)
@@ -177,20 +178,20 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         """Decide, join or close: on the first host of each system that still stands, for all of them."""
         verb = VERBS.get(str(args.get("verb")))
         if verb is None and "verb" in args:
-            return _failure(_unknown_verb(str(args["verb"])))
+            return failure(_unknown_verb(str(args["verb"])))
         if verb is None or "step" not in args:
             # the module's own words about its options
             return cast(_Answer, self._execute_module(module_args=args, task_vars=task_vars))
         try:
             request = self._request(verb, args, task_vars)
         except OpsError as error:
-            return _failure(error)
+            return failure(error)
         host, standing = str(request["host"]), standing_hosts(request)
         hostvars = cast("Mapping[str, Mapping[str, object]]", task_vars.get("hostvars") or {})
         if args["step"] == "join":
             grant = hostvars[standing[0]].get(GRANT)
             if not isinstance(grant, Mapping) or grant.get("run") != request["run"]:
-                return _failure(_no_grant(standing[0]))
+                return failure(_no_grant(standing[0]))
             return {"changed": False, "ansible_facts": {GRANT: dict(grant)}}
         if host != standing[0]:
             return {"changed": False, "skipped": True, "msg": f"{standing[0]} does it for the whole system."}
@@ -332,17 +333,6 @@ def _held_by(answer: Mapping[str, object]) -> Mapping[str, object]:
 
 def _past_line(item: Mapping[str, str]) -> str:
     return f"  [{item['code']}] gone past: {item['cause']}"
-
-
-def _failure(error: OpsError) -> dict[str, object]:
-    return {
-        "failed": True,
-        "msg": error.message,
-        "code": error.code,
-        "cause": error.cause,
-        "remedy": error.remedy,
-        "details": error.details,
-    }
 
 
 def _unknown_verb(name: str) -> OpsError:

@@ -16,6 +16,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.saasops.runbook.plugins.action.admission import ActionModule as Admission
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.plugin_utils.report_page import render
+from ansible_collections.saasops.runbook.plugins.plugin_utils.results import failure
 
 DEFAULT_MODE = "0600"
 
@@ -32,7 +33,7 @@ class ActionModule(Admission):
         args = dict(self._task.args)
         exposed = self._exposed(args)
         if exposed is not None:
-            return {**result, **_failure(exposed)}
+            return {**result, **failure(exposed)}
         if "dest" not in args:
             # the module's own words about its options
             return {**result, **self._execute_module(module_args=args, task_vars=task_vars)}
@@ -40,7 +41,7 @@ class ActionModule(Admission):
             mode = _mode(args.get("mode") or DEFAULT_MODE)
             path = _place(str(args.get("dest") or ""), str(args.get("system") or "system"), _hosts(task_vars))
         except OpsError as error:
-            return {**result, **_failure(error)}
+            return {**result, **failure(error)}
         answer: dict[str, object] = self._execute_module(module_args=args, task_vars=task_vars)
         # never part of the result: it is long, and printed by -v
         view = answer.pop("view", None)
@@ -53,7 +54,7 @@ class ActionModule(Admission):
         except OSError as error:
             reason = error.strerror or type(error).__name__
             cause = f"The report cannot be written to {path} on the controller: {reason}."
-            return {**result, **_failure(OpsError("report_not_written", cause, "Name another file with dest."))}
+            return {**result, **failure(OpsError("report_not_written", cause, "Name another file with dest."))}
         told = "Would write" if self._task.check_mode else "Wrote"
         said = f"{told} {path} ({len(page):,} bytes). {answer.get('msg')}"
         return {**result, **answer, "changed": True, "dest": path, "size": len(page), "msg": said}
@@ -103,14 +104,3 @@ def write(path: str, page: bytes, mode: int) -> None:
         with contextlib.suppress(OSError):
             os.unlink(draft)
         raise
-
-
-def _failure(error: OpsError) -> dict[str, object]:
-    return {
-        "failed": True,
-        "msg": error.message,
-        "code": error.code,
-        "cause": error.cause,
-        "remedy": error.remedy,
-        "details": error.details,
-    }

@@ -47,13 +47,9 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.redact impo
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.verbs import VERBS, verb_of
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.witness import OWN
 from ansible_collections.saasops.runbook.plugins.plugin_utils import notices, run_state, witness
+from ansible_collections.saasops.runbook.plugins.plugin_utils.results import part_of
 
 LONGEST_CAUSE = 300
-
-
-def _of(result: Any, name: str) -> Any:
-    """A part of a task's result: core 2.19 and newer have it without the underscore, 2.16 only with it."""
-    return getattr(result, name) if hasattr(result.__class__, name) else getattr(result, f"_{name}")
 
 
 class _System:
@@ -144,7 +140,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core is not
             self._tell(system, "start")
 
     def _failed(self, result: Any) -> None:
-        host, task, body = _of(result, "host"), _of(result, "task"), _of(result, "result")
+        host, task, body = part_of(result, "host"), part_of(result, "task"), part_of(result, "result")
         system = self._system(host, task)
         if system is None:
             return

@@ -41,6 +41,7 @@ from ansible.plugins.callback import CallbackBase
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.journal import Event, new_id
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.witness import OWN, Task, facts
 from ansible_collections.saasops.runbook.plugins.module_utils.store.handover import Handover, Witnessed
+from ansible_collections.saasops.runbook.plugins.plugin_utils.results import part_of
 from ansible_collections.saasops.runbook.plugins.plugin_utils.witness import handover, operator, spool
 
 
@@ -57,11 +58,6 @@ def _never_raises(method: Callable[..., None]) -> Callable[..., None]:
             self.fall_silent(error)
 
     return guarded
-
-
-def _of(result: Any, name: str) -> Any:
-    """A part of a task's result: core 2.19 and newer have it without the underscore, 2.16 only with it."""
-    return getattr(result, name) if hasattr(result.__class__, name) else getattr(result, f"_{name}")
 
 
 class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core is not typed
@@ -114,7 +110,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core is not
 
     @_never_raises
     def v2_runner_on_skipped(self, result: Any) -> None:
-        self._started.pop((_of(result, "host").get_name(), str(_of(result, "task")._uuid)), None)
+        self._started.pop((part_of(result, "host").get_name(), str(part_of(result, "task")._uuid)), None)
 
     @_never_raises
     def v2_playbook_on_stats(self, stats: object) -> None:
@@ -134,7 +130,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core is not
             spool(system).add(events)
 
     def _look(self, result: Any, *, failed: bool = False, unreachable: bool = False, ignored: bool = False) -> None:
-        task, host, body = _of(result, "task"), _of(result, "host").get_name(), _of(result, "result")
+        task, host, body = part_of(result, "task"), part_of(result, "host").get_name(), part_of(result, "result")
         started = self._started.pop((host, str(task._uuid)), None)
         if self._handover is None or not (failed or unreachable or body.get("failed") or body.get("changed")):
             return

@@ -125,6 +125,8 @@ def _progress(path: str | None) -> Iterator[Callable[[str], None]]:
 
 
 def _end_orderly(number: int, _frame: object) -> None:
+    # the end of a window must not cut the cleaning up that begins here
+    signal.setitimer(signal.ITIMER_REAL, 0)
     # SIGTERM and SIGHUP would skip every finally: what a module opened would stay open
     raise OpsError(
         "interrupted",

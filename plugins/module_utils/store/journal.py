@@ -25,6 +25,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.journal imp
     written_at,
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.journal_proof import Anchor, Entry, Finding, read
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.lease import safe
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import canonical
 from ansible_collections.saasops.runbook.plugins.module_utils.store.base import ObjectInfo, Store
 from ansible_collections.saasops.runbook.plugins.module_utils.store.crew import Crew
@@ -231,11 +232,7 @@ def open_anchor(params: Mapping[str, object] | str, store: Store) -> Store:
 
 def _anchors_of(system: str) -> str:
     """The prefix of a system's anchors; characters that a key must not have are written =XX."""
-    safe = "".join(
-        char if re.match(r"[A-Za-z0-9_-]", char) else "".join(f"={byte:02X}" for byte in char.encode())
-        for char in system
-    )
-    return f"anchors/{safe[:190] or '='}/"
+    return f"anchors/{safe(system) or '='}/"
 
 
 def write_anchor(place: Store, system: str, head: Head, at: float) -> str:

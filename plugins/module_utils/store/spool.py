@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.journal import Event, parse_event
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.lease import safe
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import canonical
 
 WAITING = "waiting.jsonl"
@@ -27,11 +28,7 @@ _TAKEN = re.compile(r"taken-[0-9a-f]{16}\.jsonl\Z")
 
 def folder_of(home: str, system: str) -> str:
     """The spool of a system below home (~/.ansible); what is no plain character of a name is written =XX."""
-    safe = "".join(
-        char if re.match(r"[A-Za-z0-9_-]", char) else "".join(f"={byte:02X}" for byte in char.encode())
-        for char in system
-    )
-    return os.path.join(home, "saasops", "spool", safe[:190] or "=")
+    return os.path.join(home, "saasops", "spool", safe(system) or "=")
 
 
 @dataclass
