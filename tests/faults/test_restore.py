@@ -343,7 +343,7 @@ def test_a_full_staging_disk_fails_the_restore_and_leaves_nothing(server: Server
         # the plan finds room, and then somebody else takes it
         with process("pg_restore", given(server, store, live, folder)) as child:
             until(lambda: any(folder.iterdir()), every=0.0005)
-            child.send_signal(signal.SIGSTOP)
+            processes.freeze(child.pid)
             disk.fill(point)
             child.send_signal(signal.SIGCONT)
             answer = outcome(child)

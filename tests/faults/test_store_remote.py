@@ -190,7 +190,7 @@ def test_a_server_that_stops_answering_ends_a_put_after_the_read_timeout(host: s
         yield bytes(MIB)
         stopped.extend(host.sessions())
         for pid in stopped:
-            os.kill(pid, signal.SIGSTOP)
+            processes.freeze(pid)
         while True:
             yield bytes(MIB)
 

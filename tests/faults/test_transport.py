@@ -21,7 +21,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.psql_sess
 from ansible_collections.saasops.runbook.plugins.module_utils.transport.base import Process, Transport
 from ansible_collections.saasops.runbook.plugins.module_utils.transport.docker import open_docker
 from ansible_collections.saasops.runbook.plugins.module_utils.transport.exec_process import ExecProcess
-from ansible_collections.saasops.runbook.tests.lab import docker
+from ansible_collections.saasops.runbook.tests.lab import docker, processes
 from ansible_collections.saasops.runbook.tests.lab.docker import PostgresContainer
 
 MARK = "saasops-fault-backup"
@@ -293,7 +293,7 @@ def test_a_client_that_hangs_is_bounded_by_the_sessions_timeout(
     session = PsqlSession(connection, transport, timeout=2.0)
     process = session._process
     assert isinstance(process, ExecProcess)
-    os.kill(process.pid, signal.SIGSTOP)
+    processes.freeze(process.pid)
     started = time.monotonic()
     with pytest.raises(OpsError) as caught:
         session.run("SELECT 1")

@@ -107,6 +107,21 @@ def inside(folder: Path) -> list[int]:
     return sorted(found)
 
 
+def freeze(pid: int, seconds: float = 10.0) -> None:
+    """SIGSTOP a process and wait until each of its threads has stopped: the signal alone only asks for it.
+
+    A program of many threads (docker's) may carry a request out between the signal and the stop.
+    """
+    os.kill(pid, signal.SIGSTOP)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        states = [_stat(int(thread.name)) for thread in (PROC / str(pid) / "task").iterdir()]
+        if all(fields and fields[0] in "Tt" for fields in states):
+            return
+        time.sleep(0.002)
+    raise TimeoutError(f"process {pid} did not stop within {seconds:g} s")
+
+
 def end(names: Iterable[str], *, grace: float = 0.0) -> list[str]:
     """SIGTERM (only with a grace in seconds), then SIGKILL exactly these processes; returns those that did run."""
     wanted = [name for name in names if alive(name)]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
-from ansible_collections.saasops.runbook.tests.lab import scratch
+from ansible_collections.saasops.runbook.tests.lab import processes, scratch
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -113,7 +113,8 @@ class Server:
 
     def pause(self) -> None:
         """Stop answering without closing anything, until `resume`."""
-        self._signal(signal.SIGSTOP)
+        if self._process is not None:
+            processes.freeze(self._process.pid)
 
     def resume(self) -> None:
         """Answer again."""

@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 
+from ansible_collections.saasops.runbook.tests.lab import processes
 from ansible_collections.saasops.runbook.tests.lab.postgres import Server
 
 
@@ -19,7 +20,7 @@ class Stuck:
         self._pid = self._held.info.backend_pid
 
     def __enter__(self) -> Stuck:
-        os.kill(self._pid, signal.SIGSTOP)
+        processes.freeze(self._pid)
         return self
 
     def let_go(self) -> None:

@@ -57,6 +57,31 @@ def test_descendants_are_found_below_the_process_given(family: tuple[int, int]) 
     assert processes.descendants(parent) == [child]
 
 
+COUNTING = """
+import sys, threading
+def count():
+    while True:
+        sys.stdout.write('.')
+        sys.stdout.flush()
+for _ in range(4):
+    threading.Thread(target=count, daemon=True).start()
+threading.Event().wait()
+"""
+
+
+def test_a_frozen_process_does_nothing_more_in_any_of_its_threads() -> None:
+    with subprocess.Popen([sys.executable, "-c", COUNTING], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.read(1000)
+        processes.freeze(child.pid)
+        os.set_blocking(child.stdout.fileno(), False)
+        while child.stdout.read(1 << 20):
+            pass
+        time.sleep(0.2)
+        assert not child.stdout.read(1)
+        processes.end([processes.identity(child.pid)])
+
+
 def test_running_finds_a_program_by_its_name(family: tuple[int, int]) -> None:
     parent, child = family
     assert processes.running("sleep", below=parent) == [child]
