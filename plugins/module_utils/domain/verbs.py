@@ -34,6 +34,14 @@ DRILL = Verb("restore_drill", ROUTINE, "drill")
 HOLD = Verb("hold", RESPONSE, "hold")
 EXPIRY = Verb("expiry", RESPONSE)
 RECONCILE = Verb("reconcile", RESPONSE)
+MAINTENANCE = Verb("maintenance", ROUTINE, "database")
+CLEANUP = Verb("cleanup", ROUTINE, "database")
+INDEX = Verb("index", ROUTINE, "database")
+MIGRATE = Verb("migrate", ROUTINE, "database")
+# their own leases: what cures an incident must not wait for a backup of two hours
+SESSIONS = Verb("sessions", RESPONSE, "sessions")
+REPAIR = Verb("repair", RESPONSE, "repair")
+INTEGRITY = Verb("integrity", RESPONSE, "integrity")
 # its own: the guard's silence around other verbs is no verb
 SILENCE = Verb("silence", RESPONSE)
 
@@ -49,6 +57,13 @@ _MODULES: Mapping[str, Verb] = {
     "pg_hold": HOLD,
     "expiry_timer": EXPIRY,
     "guard_reconcile": RECONCILE,
+    "pg_index": INDEX,
+    "pg_integrity": INTEGRITY,
+    "pg_maintenance": MAINTENANCE,
+    "pg_migrate": MIGRATE,
+    "pg_purge": CLEANUP,
+    "pg_repair": REPAIR,
+    "pg_sessions": SESSIONS,
 }
 _SWAP: Mapping[str, Verb] = {"switched": RESTORE, "undone": UNDO, "finished": FINISH}
 VERBS: Mapping[str, Verb] = {
@@ -67,6 +82,13 @@ VERBS: Mapping[str, Verb] = {
         EXPIRY,
         RECONCILE,
         SILENCE,
+        MAINTENANCE,
+        CLEANUP,
+        INDEX,
+        MIGRATE,
+        SESSIONS,
+        REPAIR,
+        INTEGRITY,
     )
 }
 
