@@ -60,6 +60,8 @@ class Run:
             jobs.append(Job(f"environment {name}", partial(prepare, environment), weight))
         for part in self.parts:
             needs = {f"environment {part.environment}"} | ({PACKAGES_JOB} if part.packages else set())
+            if part.last:
+                needs |= {other.name for other in self.parts if other.folder}
             jobs.append(Job(part.name, partial(self.execute, part), self.weight(part), frozenset(needs)))
         return jobs
 

@@ -24,6 +24,7 @@ class Part:
     marker: run only the tests so marked; left out while none is.
     sanity: run by ansible-test, with a home and a copy of the tree of its own.
     quick: part of the quick round.
+    last: it looks at the results of the parts with tests, and so runs after all of them.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Part:
     packages: frozenset[str] = frozenset()
     sanity: bool = False
     quick: bool = False
+    last: bool = False
 
     @property
     def limit(self) -> int:
@@ -105,5 +107,6 @@ PARTS = (
     pytest("docs", "core-newest", "tests/docs", 90, packages=SERVERS),
     pytest("packaging-newest", "core-newest", "tests/packaging", 15),
     pytest("packaging-2.16", "core-2.16", "tests/packaging", 15),
+    Part("procedures", "lint", ("{python}", "tools/procedures.py", "{work}/.."), 1, last=True),
     pytest("unit-newest", "core-newest", "tests/unit", 30, quick=True, options=MEASURED),
 )
