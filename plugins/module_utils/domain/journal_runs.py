@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.durations import human_duration, utc
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json, iso, posix
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.open_runs import INTERRUPTED
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.open_runs import INTERRUPTED, without_end
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.report import table
 
 HEADS = ("started", "run", "verb", "operator", "hosts", "result", "took")
@@ -31,7 +31,7 @@ class Run:
     verb: str = ""
     operator: str = ""
     hosts: list[str] = field(default_factory=list)
-    begun: list[tuple[str, str]] = field(default_factory=list)
+    open: bool = False
     dead: bool = False
     failed: bool = False
     refused: bool = False
@@ -42,14 +42,14 @@ class Run:
     def result(self) -> str:
         if self.failed or self.refused:
             return "failed" if self.failed else "refused"
-        if self.begun:
+        if self.dead or self.open:
             return "interrupted" if self.dead else "open"
         return "changed" if self.changed else "unchanged"
 
     @property
     def ended(self) -> float | None:
         """Its last record; None while an intent waits for its outcome."""
-        return None if self.begun else self.last
+        return None if self.dead or self.open else self.last
 
     def as_json(self) -> dict[str, Json]:
         return {
@@ -69,8 +69,10 @@ class Run:
 
 def runs(bodies: Iterable[Mapping[str, Json]]) -> list[Run]:
     """The runs of these records, by their start. Records of no run and without a readable time are passed over."""
+    bodies = list(bodies)
     found: dict[str, Run] = {}
-    dead: set[str] = set()
+    dead = {str(body.get("of")) for body in bodies if body.get("code") == INTERRUPTED}
+    begun = {one.run for one in without_end(bodies)}
     for body in bodies:
         name = str(body.get("run") or "")
         try:
@@ -78,16 +80,11 @@ def runs(bodies: Iterable[Mapping[str, Json]]) -> list[Run]:
         except ValueError:
             continue
         if name:
-            _take_in(found.setdefault(name, Run(name, at, at)), body, at)
-        if body.get("code") == INTERRUPTED:
-            dead.add(str(body.get("of")))
-    for run in found.values():
-        run.dead = run.id in dead
+            _take_in(found.setdefault(name, Run(name, at, at, open=name in begun, dead=name in dead)), body, at)
     return sorted(found.values(), key=lambda run: run.started)
 
 
 def _take_in(run: Run, body: Mapping[str, Json], at: float) -> None:
-    kind = body.get("kind")
     run.records += 1
     run.started, run.last = min(run.started, at), max(run.last, at)
     run.system = run.system or str(body.get("system") or "")
@@ -99,12 +96,7 @@ def _take_in(run: Run, body: Mapping[str, Json], at: float) -> None:
     ignored = body.get("ignored") is True
     run.failed = run.failed or (body.get("failed") is True and not ignored)
     run.changed = run.changed or body.get("changed") is True
-    run.refused = run.refused or kind == "refusal"
-    step = (str(host or ""), str(body.get("action") or ""))
-    if kind == "intent":
-        run.begun.append(step)
-    elif kind == "outcome" and step in run.begun:
-        run.begun.remove(step)
+    run.refused = run.refused or body.get("kind") == "refusal"
 
 
 def run_lines(chosen: Iterable[Run]) -> list[str]:

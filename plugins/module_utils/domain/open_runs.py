@@ -29,14 +29,17 @@ class Interrupted:
 
 
 def without_end(bodies: Iterable[Mapping[str, Json]]) -> list[Interrupted]:
-    """Every intent that no outcome, refusal or note of ours follows, in order: one for each run, host and action."""
-    waiting: dict[tuple[str, str, str], Interrupted] = {}
+    """Every intent that no outcome, refusal or note of ours follows, in order of run, host and action.
+
+    An outcome ends the newest intent of its run, host and action: an older one was left behind.
+    """
+    waiting: dict[tuple[str, str, str], list[Interrupted]] = {}
     for body in bodies:
         run, host, action = (str(body.get(name) or "") for name in ("run", "host", "action"))
         kind = body.get("kind")
         if kind == "intent":
             process = body.get("process")
-            waiting[run, host, action] = Interrupted(
+            begun = Interrupted(
                 run,
                 host,
                 str(body.get("verb") or ""),
@@ -44,9 +47,10 @@ def without_end(bodies: Iterable[Mapping[str, Json]]) -> list[Interrupted]:
                 str(body.get("operator") or ""),
                 dict(process) if isinstance(process, Mapping) else {},
             )
+            waiting.setdefault((run, host, action), []).append(begun)
         elif kind in ("outcome", "refusal"):
-            waiting.pop((run, host, action), None)
+            waiting.get((run, host, action), [])[-1:] = []
         elif kind == "note" and body.get("code") == INTERRUPTED:
             for found in [one for one in waiting if one[0] == str(body.get("of"))]:
                 del waiting[found]
-    return list(waiting.values())
+    return [one for begun in waiting.values() for one in begun]

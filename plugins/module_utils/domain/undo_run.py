@@ -40,6 +40,16 @@ INSTEAD: Mapping[str, tuple[str, str]] = {
     "reconcile": ("It put back what dead runs had left.", "Run the verb that was interrupted again."),
     "silence": ("It made or ended a silence.", "End it, or silence again: module alertmanager_silence."),
     "expiry": ("It made or removed a timer.", "Undo the act that the timer was to end."),
+    "maintenance": ("It removed dead rows, and rebuilt what holds the live ones.", "Nothing has to be undone."),
+    "sessions": ("Sessions that were ended do not come back.", "Their clients connect again by themselves."),
+    "integrity": ("It recorded a suspicion, or released it.", "Say integrity -e state=released -e reason='<why>'."),
+    "cleanup": ("It deleted no row.", "Nothing has to be undone."),
+    "repair": ("It changed no row.", "Nothing has to be undone."),
+    "index": ("It left the indexes as they were.", "Name the index as it is to be: index -e name=<schema.index>."),
+    "migrate": (
+        "It applied files that have no undo script.",
+        "Write one, or restore a set of before: restore -e set=<id> -e switch=true.",
+    ),
 }
 
 
