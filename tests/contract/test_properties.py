@@ -68,6 +68,21 @@ def test_two_equal_databases_have_no_difference(server: Server, demo_database: s
     assert compare_properties(properties(server, demo_database), properties(server, copy)) == []
 
 
+def test_options_of_a_column_are_compared_and_what_only_the_server_writes_there_is_not(
+    server: Server, database: str
+) -> None:
+    made = "CREATE TABLE t (id int)"
+    server.psql(made, database)
+    before = properties(server, database)
+    # the same table from another place in the WAL
+    server.psql(f"DROP TABLE t; {made}", database)
+    assert compare_properties(before, properties(server, database)) == []
+    server.psql("ALTER TABLE t ALTER id SET (n_distinct = 5)", database)
+    (lost, surplus) = compare_properties(before, properties(server, database))
+    assert surplus.text.endswith("t.id integer   n_distinct=5")
+    assert lost.text.rstrip().endswith("t.id integer")
+
+
 @ONE
 def test_both_kinds_of_session_read_the_same(server: Server, demo_database: str) -> None:
     with session(server, demo_database, "psql") as through_psql:

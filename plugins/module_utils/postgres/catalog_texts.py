@@ -37,10 +37,12 @@ SELECT n.nspname::text, 'relations', concat_ws(' ', c.relkind, c.relname, 'owner
        array_to_string(c.reloptions, ','))
   FROM {_TABLE} WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c') AND {_own("pg_class", "c")}
 """
+# pg_attver is the server's own (from 15.20 on it marks each column with where in the WAL it was made): no dump has it
 COLUMNS = f"""
 SELECT n.nspname::text, 'columns', concat_ws(' ', c.relname || '.' || a.attname, format_type(a.atttypid, a.atttypmod),
        CASE WHEN a.attnotnull THEN 'not null' END, CASE WHEN a.atthasdef THEN 'default' END, a.attidentity,
-       a.attgenerated, nullif(a.attcollation, t.typcollation)::regcollation::text, array_to_string(a.attoptions, ','))
+       a.attgenerated, nullif(a.attcollation, t.typcollation)::regcollation::text,
+       nullif(array_to_string(ARRAY(SELECT o FROM unnest(a.attoptions) o WHERE o NOT LIKE 'pg\\_attver=%'), ','), ''))
   FROM {_TABLE} JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
   JOIN pg_type t ON t.oid = a.atttypid
  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c') AND {_own("pg_class", "c")}
