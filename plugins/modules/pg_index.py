@@ -15,8 +15,8 @@ description:
     builds nothing, and the same index under another name is said.
   - An invalid index of the name is repaired, unless somebody builds it now. What C(REINDEX CONCURRENTLY) left behind
     on the tables that are spoken of is removed.
-  - Before a build it looks for transactions that the build would wait for, waits for them for O(wait), and then refuses.
-    A build that takes too long is canceled and what it left is removed.
+  - Before a build it looks for transactions that the build would wait for, waits for them for O(wait), and then
+    refuses. A build that takes too long is canceled and what it left is removed.
 author:
   - saasops.runbook contributors (@saasops)
 extends_documentation_fragment:

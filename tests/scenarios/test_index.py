@@ -46,7 +46,7 @@ def shop(server: Server, database: str) -> str:
         "CREATE TABLE people (email varchar(90), active bool);"
         "INSERT INTO people SELECT 'p' || i || '@example.com', i % 2 = 0 FROM generate_series(1, 500) i;"
         + "".join(
-            f"CREATE SCHEMA {tenant}; CREATE TABLE {tenant}.orders (id int, \"customerId\" int, created_at timestamptz);"
+            f'CREATE SCHEMA {tenant}; CREATE TABLE {tenant}.orders (id int, "customerId" int, created_at timestamptz);'
             f"INSERT INTO {tenant}.orders SELECT i, i % 50, now() FROM generate_series(1, 3000) i;"
             for tenant in ("org_a", "org_b", "org_c")
         )

@@ -128,9 +128,9 @@ def _twin(target: Target, scene: Scene, planned: Sequence[Step], definition: Def
         if index.sound and index.name != target.name and same(index.definition, definition, target.managed):
             return index.full
     for step in planned:
-        if step.builds and step.table.oid == target.table.oid and step.definition is not None:
-            if same(step.definition, definition, target.managed):
-                return step.full
+        here = step.builds and step.table.oid == target.table.oid
+        if here and step.definition is not None and same(step.definition, definition, target.managed):
+            return step.full
     return ""
 
 
@@ -265,9 +265,7 @@ def _leftovers(tables: Collection[int], scene: Scene, steps: Sequence[Step]) -> 
         ours = index.name.endswith((NEW, OLD))
         if ours or (not index.valid and is_leftover(index.name)):
             why = "left by an interrupted replacement" if ours else "left by an interrupted REINDEX CONCURRENTLY"
-            found.append(
-                Step(CLEAN, index.schema, index.name, scene.tables[index.table], found=index, reason=why)
-            )
+            found.append(Step(CLEAN, index.schema, index.name, scene.tables[index.table], found=index, reason=why))
     return found
 
 
@@ -311,9 +309,7 @@ def decide(
         else:
             notes.append(outcome)
     tables = {item.table.oid for item in present if item.table is not None}
-    return Decision(
-        (*steps, *_leftovers(tables, scene, steps)), tuple(notes), tuple(warnings), tuple(refusals)
-    )
+    return Decision((*steps, *_leftovers(tables, scene, steps)), tuple(notes), tuple(warnings), tuple(refusals))
 
 
 def plan_of(decision: Decision, warnings: Sequence[str] = ()) -> Plan:

@@ -85,7 +85,9 @@ def differences(found: Definition, wanted: Definition, managed: Managed = ALL) -
         for has, asked in zip(found.keys, wanted.keys):
             differ(f"the order of {has.text}", _order(has.option), _order(asked.option))
             differ(f"the operator class of {has.text}", _name(has.opclass), _name(asked.opclass))
-            differ(f"the operator class's options of {has.text}", ", ".join(has.parameters), ", ".join(asked.parameters))
+            differ(
+                f"the operator class's options of {has.text}", ", ".join(has.parameters), ", ".join(asked.parameters)
+            )
             differ(f"the collation of {has.text}", _name(has.collation), _name(asked.collation))
     differ("included", ", ".join(found.include), ", ".join(wanted.include))
     differ("the condition", found.predicate, wanted.predicate)

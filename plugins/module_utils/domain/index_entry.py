@@ -15,11 +15,10 @@ Plain = Mapping[str, object]
 PRESENT, ABSENT = "present", "absent"
 _SIMPLE = re.compile(r"[\w$]+\Z")
 _OPTION = re.compile(r"[a-z][a-z0-9_.]*\Z")
-_FIELDS = frozenset(
-    "name table schema schemas columns method unique nulls_not_distinct include where with tablespace state replace"
-    " proof".split()
-)
-_COLUMN = frozenset("name expression order nulls opclass opclass_options collation".split())
+_WHERE = frozenset({"name", "table", "schema", "schemas", "tablespace", "state", "replace", "proof"})
+_WHAT = frozenset({"columns", "method", "unique", "nulls_not_distinct", "include", "where", "with"})
+_FIELDS = _WHERE | _WHAT
+_COLUMN = frozenset({"name", "expression", "order", "nulls", "opclass", "opclass_options", "collation"})
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,9 @@ def _column(value: object, number: int) -> Column:
             )
         return Column(name=value)
     if not isinstance(value, Mapping) or not set(value) <= _COLUMN or ("name" in value) == ("expression" in value):
-        raise _bad(number, f"{value!r} is no column", f"Give a name or an expression, and of: {', '.join(sorted(_COLUMN))}.")
+        raise _bad(
+            number, f"{value!r} is no column", f"Give a name or an expression, and of: {', '.join(sorted(_COLUMN))}."
+        )
     order, nulls = str(value.get("order") or "").lower(), str(value.get("nulls") or "").lower()
     if order not in ("", "asc", "desc") or nulls not in ("", "first", "last"):
         raise _bad(number, f"order {order!r}, nulls {nulls!r}", "order is asc or desc, nulls is first or last.")
@@ -141,7 +142,7 @@ def _boolean(value: object, name: str, number: int) -> bool:
     raise _bad(number, f"{name} is {value!r}", f"{name} is true or false.")
 
 
-def parse_wish(entry: Plain, number: int) -> Wish:
+def parse_wish(entry: object, number: int) -> Wish:
     """One entry; number counts from 1 and is told in errors. Raises OpsError bad_index."""
     if not isinstance(entry, Mapping) or not set(entry) <= _FIELDS:
         unknown = ", ".join(sorted(set(entry) - _FIELDS)) if isinstance(entry, Mapping) else repr(entry)
@@ -202,7 +203,9 @@ def parse_wishes(entries: Sequence[Plain], name: str = "", state: str = "", *, r
         if schema or not listed:
             return [Wish(index, schema=schema, state=ABSENT)]
         return [replace(wish, columns=(), state=ABSENT) for wish in listed]
-    fitting = [replace(wish, schema=schema, schemas=()) if schema else wish for wish in listed if _reaches(wish, schema)]
+    fitting = [
+        replace(wish, schema=schema, schemas=()) if schema else wish for wish in listed if _reaches(wish, schema)
+    ]
     if not fitting:
         raise OpsError(
             "index_not_listed",

@@ -160,6 +160,8 @@ def execute(params: dict[str, object], context: Context) -> Result:
             refuse_pooler(reader, other)
         unbounded(reader)
         fix_names(reader)
+        # a table that somebody locks against everybody must not hold up what only looks
+        reader.run("SET lock_timeout = '5s'")
         if reader.value("SELECT pg_is_in_recovery()"):
             raise OpsError(
                 "in_recovery",
@@ -180,7 +182,9 @@ def execute(params: dict[str, object], context: Context) -> Result:
         plan = plan_of(decision, [*reading.warnings, *warnings])
         made = Made()
         if plan.empty or context.check_mode:
-            message = "Nothing to do." + _notes(decision) if plan.empty else _foretold(decision.steps) + _notes(decision)
+            message = (
+                "Nothing to do." + _notes(decision) if plan.empty else _foretold(decision.steps) + _notes(decision)
+            )
             return Result(plan, not plan.empty, message, _evidence(decision, made), before=reading.before(decision))
         context.authorise(plan)
         hold(connect(holder), system, database)

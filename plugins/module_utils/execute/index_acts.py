@@ -15,7 +15,13 @@ from dataclasses import dataclass, field
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.durations import human_duration
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.index import DROP, REPLACE, Step
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.index_definition import NEW, OLD, Definition, beside, same
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.index_definition import (
+    NEW,
+    OLD,
+    Definition,
+    beside,
+    same,
+)
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.index_scene import Index, Table
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.index_crew import LAST_WORDS, Crew
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.index_facts import duplicates
@@ -120,7 +126,9 @@ class Acts:
             rest = "" if error.details.get("sqlstate") == NAME_TAKEN else self._tidy(session, schema, name)
             if error.details.get("sqlstate") == UNIQUE_VIOLATION:
                 raise self._duplicates(session, table, definition, full, rest) from error
-            raise OpsError(error.code, f"{error.cause}{rest}", error.remedy, {**error.details, "index": full}) from error
+            raise OpsError(
+                error.code, f"{error.cause}{rest}", error.remedy, {**error.details, "index": full}
+            ) from error
         made = self.look(session, schema, name)
         if made is None or not made.sound or not same(made.definition, definition):
             rest = self._tidy(session, schema, name)
@@ -132,9 +140,7 @@ class Acts:
             )
         return made
 
-    def _duplicates(
-        self, session: Session, table: Table, definition: Definition, full: str, rest: str
-    ) -> OpsError:
+    def _duplicates(self, session: Session, table: Table, definition: Definition, full: str, rest: str) -> OpsError:
         try:
             keys = duplicates(session, table, definition)
         except OpsError:
@@ -173,7 +179,10 @@ class Acts:
             self.drop_concurrently(session, schema, name, limit)
 
     def drop_concurrently(self, session: Session, schema: str, name: str, limit: float) -> None:
-        """Drop without holding readers or writers up. Raises what the crew raises; then it is invalid, or was not begun."""
+        """Drop without holding readers or writers up.
+
+        Raises what the crew raises; then it is invalid, or the drop was not begun.
+        """
         sql = f"DROP INDEX CONCURRENTLY IF EXISTS {ident(schema)}.{ident(name)}"
         self._crew.run(session, sql, f"dropping {schema}.{name}", limit, limit)
 
@@ -197,7 +206,7 @@ class Acts:
                 if not again or time.monotonic() >= deadline or self._crew.stopping is not None:
                     raise OpsError(error.code, f"{what}: {error.cause}", error.remedy, error.details) from error
             # jitter, so that two who want the same do not meet again
-            time.sleep(random.uniform(0.2, 1.0))  # noqa: S311
+            time.sleep(random.uniform(0.2, 1.0))
 
     def swap(self, session: Session, step: Step) -> None:
         """The index that was built beside takes the name, in one transaction; then the old one goes."""
@@ -205,7 +214,10 @@ class Acts:
         prefix = f"ALTER INDEX {ident(step.schema)}."
         self.briefly(
             session,
-            [f"{prefix}{ident(step.name)} RENAME TO {ident(old)}", f"{prefix}{ident(new)} RENAME TO {ident(step.name)}"],
+            [
+                f"{prefix}{ident(step.name)} RENAME TO {ident(old)}",
+                f"{prefix}{ident(new)} RENAME TO {ident(step.name)}",
+            ],
             f"{step.full} was not replaced, the new index waits as {new}",
         )
         self.drop_concurrently(session, step.schema, old, self._limits.drop)

@@ -30,6 +30,8 @@ CANCELED = "57014"
 _LOOK, _CANCEL_AGAIN = 0.5, 1.0
 # how long workers may take to clean up when the run is to end
 LAST_WORDS = 15.0
+# a catalog function waits for a table that somebody locks against everybody
+LOOKING = "30s"
 
 
 @dataclass
@@ -84,6 +86,7 @@ class Crew:
         try:
             unbounded(session)
             fix_names(session)
+            session.run(f"SET lock_timeout = '{LOOKING}'")
             yield session
         finally:
             with self._lock:
@@ -103,6 +106,7 @@ class Crew:
         with self._lock:
             self._running[session.pid] = running
         try:
+            session.run("SET lock_timeout = 0")
             session.run(sql)
         except OpsError as error:
             if running.reason is not None and error.details.get("sqlstate") == CANCELED:
@@ -111,6 +115,8 @@ class Crew:
         finally:
             with self._lock:
                 self._running.pop(session.pid, None)
+            with contextlib.suppress(OpsError):
+                session.run(f"SET lock_timeout = '{LOOKING}'")
 
     def work(self, jobs: Sequence[Callable[[], None]], what: str) -> None:
         """Do all jobs, some at a time. A job keeps its own errors; the run's end stops all of them.

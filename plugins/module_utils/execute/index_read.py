@@ -106,7 +106,9 @@ class Reading:
         for tablespace, sizes in places.items():
             path = place_of(self.session, tablespace) if tablespace else server_state.data_directory(self.session)
             if not path:
-                warnings.append("The login role may not know the data directory (pg_read_all_settings); free space was not checked.")
+                warnings.append(
+                    "The login role may not know the data directory (pg_read_all_settings); free space was not checked."
+                )
                 continue
             need = needed(sizes, self.jobs, work_memory(self.session), server_state.wal_facts(self.session)[0])
             full = refuse_full(path, self.server.transport.free_bytes(path), need)
@@ -227,7 +229,9 @@ def read(
     more = sorted({index.table for index in indexes.values()} - set(known))
     known.update({table.oid: table for table in tables_by_oid(session, more)})
     indexes.update({index.oid: index for index in indexes_of(session, more)})
-    going = sorted({index.table for index in indexes.values() if (index.schema, index.name) in names} if absent else set())
+    going = sorted(
+        {index.table for index in indexes.values() if (index.schema, index.name) in names} if absent else set()
+    )
     found: dict[int, int] = {}
     with contextlib.suppress(OpsError):
         found = conflicts(session, [known[oid] for oid in going])
@@ -268,5 +272,3 @@ def _still_wanted(target: Target, params: Mapping[str, object]) -> bool:
         and str(entry.get("state") or "") != ABSENT
         for entry in entries
     )
-
-

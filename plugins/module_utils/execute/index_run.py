@@ -36,7 +36,7 @@ class _Run:
         self._crew, self._acts = crew, acts
         self._lock = threading.Lock()
         self.failures: list[Failure] = []
-        self._stopped = False
+        self._stop = threading.Event()
 
     def phase(self, work: Sequence[tuple[int, str, Callable[[Session], None]]], what: str) -> None:
         """Do acts (table, index, act): one at a time on a table, several tables at a time."""
@@ -51,16 +51,16 @@ class _Run:
 
     @property
     def stopped(self) -> bool:
-        return self._stopped
+        return self._stop.is_set()
 
     def _on_table(self, acts: Sequence[tuple[str, Callable[[Session], None]]]) -> Callable[[], None]:
         def work() -> None:
-            if self._stopped:
+            if self.stopped:
                 return
             try:
                 with self._crew.session() as session:
                     for full, act in acts:
-                        if self._stopped or not self._one(session, full, act):
+                        if self.stopped or not self._one(session, full, act):
                             return
             except OpsError as error:
                 self._note(acts[0][0], error)
@@ -82,7 +82,7 @@ class _Run:
         with self._lock:
             self.failures.append(Failure(full, error))
             if error.code not in ALONE:
-                self._stopped = True
+                self._stop.set()
 
 
 def carry_out(
@@ -97,9 +97,7 @@ def carry_out(
     whole = [step for step in builds if step.table.kind == PARTITIONED and not run.failed(step.full)]
     if not run.stopped:
         run.phase([(step.table.oid, step.full, _joins(acts, step)) for step in whole], "partitioned indexes")
-    final = [
-        step for step in decision.steps if (not step.builds or step.kind == REPLACE) and not run.failed(step.full)
-    ]
+    final = [step for step in decision.steps if (not step.builds or step.kind == REPLACE) and not run.failed(step.full)]
     if final and not run.stopped:
         # from here on nothing is taken back
         context.admission.confirm()

@@ -74,9 +74,7 @@ def spell_out(session: Session, table: Table, wish: Wish) -> Definition:
                 ) from error
             raise
         session.run("SET LOCAL search_path = pg_catalog")
-        schema = str(
-            session.value("SELECT nspname::text FROM pg_namespace WHERE oid = pg_my_temp_schema()")
-        )
+        schema = str(session.value("SELECT nspname::text FROM pg_namespace WHERE oid = pg_my_temp_schema()"))
         (found,) = indexes_named(session, [(schema, _NAME)])
         return found.definition
     finally:

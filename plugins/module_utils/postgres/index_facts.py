@@ -88,15 +88,16 @@ def duplicates(session: Session, table: Table, definition: Definition, most: int
     Raises OpsError, with sqlstate 57014 when the search took longer than this.
     """
     columns = [key.text for key in definition.keys]
-    named = ", ".join(f"({text}) AS k{number}" for number, text in enumerate(columns))
-    filled = "" if definition.nulls_not_distinct else " AND ".join(f"({text}) IS NOT NULL" for text in columns)
-    conditions = [part for part in (definition.predicate, filled) if part]
-    numbers = ", ".join(f"k{number}" for number in range(len(columns)))
+    places = [f"k{number}" for number in range(len(columns))]
+    named = ", ".join(f"({text}) AS {place}" for text, place in zip(columns, places))
+    shown = ", ".join(f"coalesce(left({place}::text, 80), 'NULL')" for place in places)
+    filled = [] if definition.nulls_not_distinct else [f"({text}) IS NOT NULL" for text in columns]
+    conditions = [f"({part})" for part in (definition.predicate, *filled) if part]
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    source = f"SELECT {named} FROM {ident(table.schema)}.{ident(table.name)}{where}"
     sql = (
-        f"SELECT concat_ws(', ', {', '.join(f'coalesce(left(k{n}::text, 80), {literal("NULL")})' for n in range(len(columns)))})"
-        f" AS key, count(*) AS n FROM (SELECT {named} FROM {ident(table.schema)}.{ident(table.name)}"
-        + (f" WHERE {' AND '.join(f'({part})' for part in conditions)}" if conditions else "")
-        + f") AS saasops_keys GROUP BY {numbers} HAVING count(*) > 1 ORDER BY count(*) DESC, 1 LIMIT {most}"
+        f"SELECT concat_ws(', ', {shown}) AS key, count(*) AS n FROM ({source}) AS saasops_keys"
+        f" GROUP BY {', '.join(places)} HAVING count(*) > 1 ORDER BY count(*) DESC, 1 LIMIT {most}"
     )
     session.run("BEGIN READ ONLY")
     try:
@@ -131,18 +132,17 @@ def conflicts(session: Session, tables: Sequence[Table]) -> dict[int, int]:
 
 def analyze(session: Session, table: Table) -> None:
     """New statistics: the planner knows nothing of an expression before. Raises OpsError, lock_timeout after 5 s."""
+    before = str(session.value("SELECT current_setting('lock_timeout')"))
     session.run("SET lock_timeout = '5s'")
     try:
         session.run(f"ANALYZE {ident(table.schema)}.{ident(table.name)}")
     finally:
-        session.run("SET lock_timeout = 0")
+        session.run(render("SET lock_timeout = {before}", before=before))
 
 
 def work_memory(session: Session) -> int:
     """maintenance_work_mem in bytes."""
-    return int(
-        str(session.value("SELECT setting::bigint * 1024 FROM pg_settings WHERE name = 'maintenance_work_mem'"))
-    )
+    return int(str(session.value("SELECT setting::bigint * 1024 FROM pg_settings WHERE name = 'maintenance_work_mem'")))
 
 
 def place_of(session: Session, tablespace: str) -> str:

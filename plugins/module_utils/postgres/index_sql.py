@@ -86,7 +86,9 @@ def create_sql(
     text = "CREATE UNIQUE INDEX" if definition.unique else "CREATE INDEX"
     if concurrently:
         text += " CONCURRENTLY"
-    text += f" {ident(name)} ON {'ONLY ' if only else ''}{ident(schema)}.{ident(table)} USING {ident(definition.method)}"
+    text += (
+        f" {ident(name)} ON {'ONLY ' if only else ''}{ident(schema)}.{ident(table)} USING {ident(definition.method)}"
+    )
     text += f" ({', '.join(_key(key) for key in definition.keys)})"
     if definition.include:
         text += f" INCLUDE ({', '.join(ident(item) for item in definition.include)})"

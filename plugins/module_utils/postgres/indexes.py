@@ -1,6 +1,9 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Read tables, their indexes and who builds some; under search_path = pg_catalog, so that every name is written whole."""
+"""Read tables, their indexes and who builds some.
+
+Under search_path = pg_catalog (fix_names), so that every name is written whole.
+"""
 
 from __future__ import annotations
 
