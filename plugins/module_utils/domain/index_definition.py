@@ -129,8 +129,9 @@ def as_entry(name: str, schema: str, table: str, definition: Definition) -> dict
     columns: list[Json] = []
     for key in definition.keys:
         column: dict[str, Json] = {"name": key.column} if key.column else {"expression": key.text}
-        column["order"] = "desc" if key.option & DESCENDING else "asc"
-        column["nulls"] = "first" if key.option & NULLS_FIRST else "last"
+        if key.option:  # most methods know no order, and refuse to be told one
+            column["order"] = "desc" if key.option & DESCENDING else "asc"
+            column["nulls"] = "first" if key.option & NULLS_FIRST else "last"
         column["opclass"] = ".".join(key.opclass)
         if key.collation[1]:
             column["collation"] = ".".join(key.collation)

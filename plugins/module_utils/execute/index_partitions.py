@@ -57,7 +57,7 @@ def parts_of(session: Session, step: Step) -> list[Part]:
     if foreign:
         raise OpsError(
             "foreign_partition",
-            f"{step.table.full} has foreign tables as partitions, which have no indexes here: {', '.join(foreign[:3])}.",
+            f"{step.table.full} has foreign tables as partitions: {', '.join(foreign[:3])}.",
             "Index the other partitions one by one, as tables of their own.",
         )
     indexes = indexes_of(session, [oid for oid, _parent, _leaf in below])
