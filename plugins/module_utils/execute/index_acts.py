@@ -65,13 +65,16 @@ class Acts:
     def __init__(self, crew: Crew, limits: Limits, made: Made) -> None:
         self._crew, self._limits, self.made = crew, limits, made
 
-    def wait_clear(self, session: Session, table: Table, full: str) -> None:
-        """Wait until nobody would keep a build on the table waiting. Raises old_snapshot, build_under_way."""
+    def wait_clear(self, session: Session, table: Table, full: str, *, dropping: bool = False) -> None:
+        """Wait until nobody would keep a build on the table (or a drop) waiting.
+
+        Raises old_snapshot, build_under_way.
+        """
         deadline = time.monotonic() + self._limits.wait
         while True:
             own = self._crew.pids()
             building = [one for one in builders(session, own) if one.table == table.oid]
-            blockers = in_the_way(session, self._crew.database, table.oid, self._limits.old, own)
+            blockers = in_the_way(session, self._crew.database, table.oid, self._limits.old, own, dropping=dropping)
             if not building and not blockers:
                 return
             if self._crew.stopping is not None:
@@ -89,7 +92,7 @@ class Acts:
             )
         raise OpsError(
             "old_snapshot",
-            f"{full} was not begun, because CREATE INDEX CONCURRENTLY would wait for {'; '.join(blockers[:3])}"
+            f"{full} was not {'dropped' if dropping else 'begun'}: it would wait for {'; '.join(blockers[:3])}"
             f"{f' and {len(blockers) - 3} more' if len(blockers) > 3 else ''}.",
             "End it (sessions -e pid=<pid>, or ROLLBACK PREPARED), or run the verb again when it is over.",
             {"blockers": blockers},
@@ -100,7 +103,9 @@ class Acts:
         found = indexes_named(session, [(schema, name)])
         return found[0] if found else None
 
-    def build(self, session: Session, table: Table, schema: str, name: str, definition: Definition) -> Index:
+    def build(
+        self, session: Session, table: Table, schema: str, name: str, definition: Definition, attempts: int = 5
+    ) -> Index:
         """Build an index concurrently and prove it; one that is there and invalid is removed first.
 
         Raises OpsError duplicate_keys, index_not_valid, old_snapshot, and what the crew raises.
@@ -123,6 +128,10 @@ class Acts:
         try:
             self._crew.run(session, sql, f"building {full}", self._limits.build, self._limits.wait)
         except OpsError as error:
+            if error.details.get("sqlstate") == DEADLOCK and attempts > 1:
+                # somebody with a snapshot asked for the table as a whole: the server chose us to give way
+                self._remove_invalid(session, schema, name, self._limits.drop)
+                return self.build(session, table, schema, name, definition, attempts - 1)
             rest = "" if error.details.get("sqlstate") == NAME_TAKEN else self._tidy(session, schema, name)
             if error.details.get("sqlstate") == UNIQUE_VIOLATION:
                 raise self._duplicates(session, table, definition, full, rest) from error
@@ -220,6 +229,10 @@ class Acts:
             ],
             f"{step.full} was not replaced, the new index waits as {new}",
         )
+        index = self.look(session, step.schema, step.name)
+        if index is not None:
+            self.made.indexes.append((step, index))
+        self.wait_clear(session, step.table, f"{step.schema}.{old}", dropping=True)
         self.drop_concurrently(session, step.schema, old, self._limits.drop)
 
     def drop(self, session: Session, step: Step) -> None:
@@ -229,6 +242,7 @@ class Acts:
                 session, [f"DROP INDEX {ident(step.schema)}.{ident(step.name)}"], f"{step.full} was not dropped"
             )
         else:
+            self.wait_clear(session, step.table, step.full, dropping=True)
             self.drop_concurrently(session, step.schema, step.name, self._limits.drop)
         if self.look(session, step.schema, step.name) is not None:
             raise OpsError("index_not_dropped", f"{step.full} is still there.", "Run the verb again.")

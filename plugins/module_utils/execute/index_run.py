@@ -155,9 +155,6 @@ def _final(acts: Acts, step: Step) -> Callable[[Session], None]:
             acts.drop(session, step)
             return
         acts.swap(session, step)
-        index = acts.look(session, step.schema, step.name)
-        if index is not None:
-            acts.made.indexes.append((step, index))
         _prove(acts, session, step)
 
     return act

@@ -26,8 +26,8 @@ SELECT pid, coalesce(phase, '') AS phase, coalesce(lockers_total, 0) AS lockers_
   FROM pg_stat_progress_create_index WHERE pid = ANY ({pids})
 """
 
-# CREATE INDEX CONCURRENTLY waits for every transaction that holds a lock on the table which keeps SHARE out, prepared
-# ones too; autovacuum makes room by itself unless it prevents a wraparound
+# CREATE INDEX CONCURRENTLY waits for every transaction that holds a lock on the table which keeps SHARE out, and DROP
+# INDEX CONCURRENTLY for one with any lock, prepared ones too; autovacuum makes room unless it prevents a wraparound
 _LOCKERS = """
 SELECT coalesce(l.pid, 0) AS pid, l.mode, coalesce(extract(epoch FROM clock_timestamp() - coalesce(a.xact_start,
        x.prepared))::float8, 0) AS seconds, coalesce(x.gid, '') AS gid,
@@ -39,8 +39,7 @@ SELECT coalesce(l.pid, 0) AS pid, l.mode, coalesce(extract(epoch FROM clock_time
   LEFT JOIN pg_prepared_xacts x ON x.transaction = t.transactionid
  WHERE l.locktype = 'relation' AND l.relation = {table}::oid AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-   AND l.mode IN ('RowExclusiveLock', 'ShareUpdateExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock',
-                  'AccessExclusiveLock')
+   AND ({dropping} OR l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'ShareLock'))
    AND NOT (coalesce(a.backend_type = 'autovacuum worker', false) AND a.query NOT LIKE '%wraparound%')
 """
 
@@ -110,21 +109,23 @@ def terminate(session: Session, pid: int, mark: str) -> bool:
     return not session.value(render("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {pid})", pid=pid))
 
 
-def in_the_way(session: Session, database: str, table: int, seconds: float, own: Sequence[int] = ()) -> list[str]:
-    """Who would keep a build on the table waiting, and has been there for longer than this; a phrase each.
+def in_the_way(
+    session: Session, database: str, table: int, seconds: float, own: Sequence[int] = (), *, dropping: bool = False
+) -> list[str]:
+    """Who would keep a build on the table (or a drop) waiting, and has been there for longer than this; a phrase each.
 
-    Sessions with a snapshot in this database, and whoever holds the table, prepared transactions whatever their age.
-    own: pids of ours.
+    For a build, sessions with a snapshot in this database; for both, whoever holds the table, prepared transactions
+    whatever their age. own: pids of ours.
     """
     known = {str(pid) for pid in own}
     said = []
-    for holder in older(horizon(session).of(database), seconds):
+    for holder in [] if dropping else older(horizon(session).of(database), seconds):
         if holder.kind == SESSION and holder.database and holder.name not in known:
             said.append(
                 f"pid {holder.name} ({holder.detail}) with a transaction of {human_duration(holder.seconds or 0)}"
             )
     told = {text.split(" ")[1] for text in said}
-    for row in session.rows(render(_LOCKERS, table=table)):
+    for row in session.rows(render(_LOCKERS, table=table, dropping=dropping)):
         pid, age = str(row["pid"]), float(str(row["seconds"]))
         if row["gid"]:
             said.append(f"the prepared transaction {row['gid']!r} of {human_duration(age)}, which holds the table")
