@@ -14,6 +14,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors impo
 Plain = Mapping[str, object]
 PRESENT, ABSENT = "present", "absent"
 _SIMPLE = re.compile(r"[\w$]+\Z")
+_PART = r'"(?:[^"]|"")+"|[^."]+'
 _OPTION = re.compile(r"[a-z][a-z0-9_.]*\Z")
 _WHERE = frozenset({"name", "table", "schema", "schemas", "tablespace", "state", "replace", "proof"})
 _WHAT = frozenset({"columns", "method", "unique", "nulls_not_distinct", "include", "where", "with"})
@@ -73,9 +74,10 @@ def _bad(number: int, what: str, remedy: str) -> OpsError:
 
 def split_name(text: str) -> tuple[str, str]:
     """("schema", "name") of schema.name, ("", "name") of a name alone; double quotes hold a dot. Raises ValueError."""
-    parts = re.findall(r'"(?:[^"]|"")+"|[^."]+|(?<=\.)(?=\.|\Z)', text)
-    if not 1 <= len(parts) <= 2 or ".".join(parts) != text:
+    whole = re.fullmatch(rf"(?:({_PART})\.)?({_PART})", text, re.DOTALL)
+    if not whole:
         raise ValueError(f"{text!r} is not a name, or schema.name")
+    parts = [part for part in whole.groups() if part is not None]
     plain = [part[1:-1].replace('""', '"') if part.startswith('"') else part for part in parts]
     return ("", plain[0]) if len(plain) == 1 else (plain[0], plain[1])
 
