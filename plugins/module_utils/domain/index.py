@@ -88,7 +88,7 @@ class Step:
     table: Table
     definition: Definition | None = None
     found: Index | None = None
-    proof: str = ""
+    wish: Wish | None = None
     reason: str = ""
     size: int = 0
 
@@ -164,7 +164,7 @@ def _present(target: Target, scene: Scene, planned: Sequence[Step]) -> Step | st
         )
     found = scene.named(target.schema, target.name)
     builder = scene.builder(table.oid)
-    step = Step(CREATE, target.schema, target.name, table, wanted, found, target.wish.proof, show(wanted))
+    step = Step(CREATE, target.schema, target.name, table, wanted, found, target.wish, show(wanted))
     problem = _partition_problem(target, wanted, table) if table.kind == PARTITIONED else None
     if found is None:
         twin = _twin(target, scene, planned, wanted)

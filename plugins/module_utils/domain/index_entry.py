@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json
 
 Plain = Mapping[str, object]
 PRESENT, ABSENT = "present", "absent"
@@ -61,6 +62,15 @@ class Wish:
     state: str = PRESENT
     replace: bool = False
     proof: str = ""
+    # as it was written; two that were written alike are not one because of it
+    raw: Mapping[str, object] = field(default_factory=dict, compare=False, hash=False)
+
+    def absent_again(self, schema: str) -> dict[str, Json]:
+        """The entry that drops what this one made in a schema, and only that."""
+        kept = {name: value for name, value in self.raw.items() if name in _WHAT or name == "tablespace"}
+        return cast(
+            "dict[str, Json]", {**kept, "name": self.name, "table": self.table, "schema": schema, "state": ABSENT}
+        )
 
     @property
     def shape(self) -> Wish:
@@ -180,6 +190,7 @@ def parse_wish(entry: object, number: int) -> Wish:
         state=state,
         replace=_boolean(entry.get("replace"), "replace", number),
         proof=str(entry.get("proof") or "").strip().rstrip(";"),
+        raw=entry,
     )
 
 

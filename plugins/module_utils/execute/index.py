@@ -19,7 +19,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.index impor
     plan_of,
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.index_definition import as_entry, grouped
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.index_entry import ABSENT, parse_wishes
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.index_entry import parse_wishes
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.index_scene import PARTITIONED
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.index_acts import Limits, Made
@@ -49,12 +49,12 @@ def _limits(params: Mapping[str, object]) -> Limits:
 def _undo(made: Made, whole: bool) -> dict[str, Json]:
     """The entries that bring everything back: what was made goes, what was dropped comes."""
     entries: list[dict[str, Json]] = []
-    for step, index in made.indexes:
+    for step, _index in made.indexes:
         if step.kind == REPLACE and step.found is not None:
             before = as_entry(step.name, step.schema, step.table.name, step.found.definition)
             entries.append({**before, "replace": True})
-        elif step.table.kind != PARTITIONED or step.full not in made.kept:
-            entries.append({**as_entry(step.name, step.schema, step.table.name, index.definition), "state": ABSENT})
+        elif step.wish is not None and (step.table.kind != PARTITIONED or step.full not in made.kept):
+            entries.append(step.wish.absent_again(step.schema))
     for step in made.dropped:
         if step.found is not None and step.found.sound:
             entries.append(as_entry(step.name, step.schema, step.table.name, step.found.definition))

@@ -236,7 +236,18 @@ class Acts:
         self.drop_concurrently(session, step.schema, old, self._limits.drop)
 
     def drop(self, session: Session, step: Step) -> None:
-        """Drop what a step names; a partitioned index as the server allows it, with short locks."""
+        """Drop what a step names; a partitioned index as the server allows it, with short locks.
+
+        Raises index_differs when it is another one by now, index_not_dropped.
+        """
+        now = self.look(session, step.schema, step.name)
+        if now is not None and step.found is not None and now.definition != step.found.definition:
+            raise OpsError(
+                "index_differs",
+                f"{step.full} was made anew by somebody else meanwhile, and is another index.",
+                "Run the verb again.",
+                {"index": step.full, "found": now.text},
+            )
         if step.found is not None and step.found.partitioned:
             self.briefly(
                 session, [f"DROP INDEX {ident(step.schema)}.{ident(step.name)}"], f"{step.full} was not dropped"

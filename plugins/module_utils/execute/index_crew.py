@@ -61,6 +61,7 @@ class Crew:
         self._pids: set[int] = set()
         self._ticker = Ticker(context)
         self._control: Session | None = None
+        self._own = threading.local()
         self.stopping: OpsError | None = None
 
     @property
@@ -79,19 +80,38 @@ class Crew:
 
     @contextlib.contextmanager
     def session(self) -> Iterator[Session]:
-        """A session for a worker: nothing but the watch bounds it, and every name is written whole."""
-        session = self._target.session(self._database)
-        with self._lock:
-            self._pids.add(session.pid)
+        """A session: nothing but the watch bounds it, and every name is written whole.
+
+        A worker keeps it for its next job; one that an error passed through is closed.
+        """
+        session, self._own.session = getattr(self._own, "session", None), None
         try:
-            unbounded(session)
-            fix_names(session)
-            session.run(f"SET lock_timeout = '{LOOKING}'")
+            if session is None:
+                session = self._target.session(self._database)
+                with self._lock:
+                    self._pids.add(session.pid)
+                unbounded(session)
+                fix_names(session)
+                session.run(f"SET lock_timeout = '{LOOKING}'")
             yield session
-        finally:
+        except BaseException:
+            self._close(session)
+            raise
+        self._close(getattr(self._own, "session", None))
+        self._own.session = session
+        if threading.current_thread() is threading.main_thread():
+            self._leave()
+
+    def _close(self, session: Session | None) -> None:
+        if session is not None:
             with self._lock:
                 self._pids.discard(session.pid)
             session.close()
+
+    def _leave(self) -> None:
+        """The end of a thread's work."""
+        session, self._own.session = getattr(self._own, "session", None), None
+        self._close(session)
 
     def run(self, session: Session, sql: str, what: str, limit: float, patience: float) -> None:
         """Run one statement under watch.
@@ -127,12 +147,15 @@ class Crew:
         total = len(waiting)
 
         def labour() -> None:
-            while self.stopping is None:
-                with self._lock:
-                    if not waiting:
-                        return
-                    job = waiting.pop()
-                job()
+            try:
+                while self.stopping is None:
+                    with self._lock:
+                        if not waiting:
+                            return
+                        job = waiting.pop()
+                    job()
+            finally:
+                self._leave()
 
         threads = [threading.Thread(target=labour, daemon=True) for _n in range(min(self._jobs, total))]
         for thread in threads:

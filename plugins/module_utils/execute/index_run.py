@@ -60,7 +60,7 @@ class _Run:
             try:
                 with self._crew.session() as session:
                     for full, act in acts:
-                        if self.stopped or not self._one(session, full, act):
+                        if not self._one(session, full, act):
                             return
             except OpsError as error:
                 self._note(acts[0][0], error)
@@ -71,6 +71,8 @@ class _Run:
 
     def _one(self, session: Session, full: str, act: Callable[[Session], None]) -> bool:
         """Whether the session can go on to the next act."""
+        if self.stopped:
+            return False
         try:
             act(session)
         except OpsError as error:
@@ -168,17 +170,18 @@ def _prove(acts: Acts, session: Session, step: Step) -> None:
             analyze(session, step.table)
         except OpsError as error:
             acts.made.remarks.append(f"{step.full}: {step.table.full} was not analyzed ({error.cause})")
-    if not step.proof:
+    proof = step.wish.proof if step.wish else ""
+    if not proof:
         return
     try:
-        names = indexes_used(explain(session, step.schema, step.proof))
-        could = names or indexes_used(explain(session, step.schema, step.proof, [("enable_seqscan", "off")]))
+        names = indexes_used(explain(session, step.schema, proof))
+        could = names or indexes_used(explain(session, step.schema, proof, [("enable_seqscan", "off")]))
     except OpsError as error:
         acts.made.remarks.append(f"{step.full}: its proof could not be explained ({error.cause})")
         return
     if not _among(step, names):
         how = "would use it, were the table larger" if _among(step, could) else "does not use it"
-        acts.made.remarks.append(f"{step.full}: the planner {how} (proof: {step.proof[:80]})")
+        acts.made.remarks.append(f"{step.full}: the planner {how} (proof: {proof[:80]})")
 
 
 def _among(step: Step, names: set[str]) -> bool:
