@@ -421,3 +421,18 @@ def test_a_killed_server_leaves_what_the_next_run_repairs(server: Server) -> Non
         done = make(own, "postgres")
         assert "repaired: public.i" in done.message
         assert own.psql(THERE) == "i true"
+
+
+def test_a_controller_that_is_killed_does_not_end_the_build(server: Server, table: str, hosts: Path) -> None:
+    with contextlib.ExitStack() as held:
+        held.enter_context(transaction(server, table))
+        with start("index", hosts) as run:
+            until(lambda: server.psql(PHASE, table) == OLD_SNAPSHOTS, 60)
+            modules = [processes.identity(pid) for pid in processes.modules(run.pid)]
+            run.kill()
+            run.wait(30)
+        held.close()
+        until(lambda: not any(processes.alive(module) for module in modules))
+    assert server.psql(THERE, table) == "i true"
+    assert server.psql(OURS, table) == "0"
+    assert not make(server, table).changed

@@ -109,3 +109,21 @@ def test_indexes_are_planned_built_left_alone_dropped_and_brought_back(
     undone = run("undo", "-e", f"run={made}")
     assert undone.code == 0, undone.output
     assert server.psql(DEFINITIONS, shop) == before
+
+
+def test_a_run_that_failed_in_the_middle_keeps_what_is_whole_and_can_be_undone(
+    server: Server, shop: str, run: Callable[..., Run], tmp_path: Path
+) -> None:
+    before = server.psql(DEFINITIONS, shop)
+    # nobody can know before that a row breaks the expression
+    whole = {"name": "whole", "table": "people", "columns": ["active"]}
+    broken = {"name": "broken", "table": "people", "columns": [{"expression": "1 / (length(email) - 14)"}]}
+    failed = run("index", "-e", json.dumps({"saasops_indexes": [whole, broken]}))
+    assert failed.code != 0
+    assert "division by zero" in failed.output
+    assert "1 of 2 were done" in failed.output
+    assert server.psql(INVALID, shop) == "0"
+    assert "INDEX whole ON" in server.psql(DEFINITIONS, shop)
+    undone = run("undo", "-e", f"run={newest_run(tmp_path / 'store', 'index')}")
+    assert undone.code == 0, undone.output
+    assert server.psql(DEFINITIONS, shop) == before
