@@ -381,6 +381,28 @@ def test_one_entry_means_one_index_in_each_tenant(server: Server, people: str, m
         make({**wanted, "schemas": ["nobody_*"]})
 
 
+def test_a_function_of_each_tenant_makes_an_index_of_its_own_meaning(server: Server, people: str, make: Make) -> None:
+    tenants = ("org_a", "org_b")
+    server.psql(
+        "".join(
+            f"CREATE SCHEMA {name}; CREATE TABLE {name}.shows (title text);"
+            f"CREATE FUNCTION {name}.norm(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT lower($1)';"
+            for name in tenants
+        ),
+        people,
+    )
+    wanted: Entry = {
+        "name": "title",
+        "table": "shows",
+        "schemas": ["org_*"],
+        "columns": [{"expression": "norm(title)"}],
+    }
+    assert make(wanted).changed
+    texts = server.psql("SELECT indexdef FROM pg_indexes WHERE indexname = 'title' ORDER BY 1", people).splitlines()
+    assert [f"{name}.norm(title)" in text for name, text in zip(tenants, texts, strict=True)] == [True, True]
+    assert not make(wanted).changed
+
+
 def test_a_proof_that_the_planner_does_not_take_is_a_warning(server: Server, people: str, make: Make) -> None:
     fits = make(entry("id", "n", proof="SELECT n FROM people WHERE id = 7 AND n = 7"))
     assert fits.changed

@@ -157,12 +157,17 @@ def test_what_somebody_builds_now_is_no_debris(server: Server, table: str) -> No
                     theirs.cursor().execute("CREATE INDEX CONCURRENTLY i ON t (body)")
 
             with meanwhile(build):
-                until(lambda: server.psql(PHASE, table) == OLD_SNAPSHOTS)
-                for user in ({}, {"user": "builder", "password": "x"}):
-                    error = refused(lambda user=user: make(server, table, connection=acts.connection(server, **user)))  # type: ignore[misc]
-                    assert (error.code, error.details["pid"]) == ("build_under_way", pid)
-                assert server.psql(THERE, table) == "i false"
-                server.psql(f"SELECT pg_cancel_backend({pid})", table)
+                try:
+                    until(lambda: server.psql(PHASE, table) == OLD_SNAPSHOTS)
+                    for user, check in (({}, False), ({}, True), ({"user": "builder", "password": "x"}, True)):
+                        login = acts.connection(server, **user)
+                        error = refused(
+                            lambda login=login, check=check: make(server, table, connection=login, check=check)  # type: ignore[misc]
+                        )
+                        assert (error.code, error.details["pid"]) == ("build_under_way", pid)
+                    assert server.psql(THERE, table) == "i false"
+                finally:
+                    server.psql(f"SELECT pg_cancel_backend({pid})", table)
         assert "repaired: public.i" in make(server, table).message
     finally:
         server.psql("ALTER TABLE t OWNER TO postgres; DROP OWNED BY builder; DROP ROLE builder", table)
