@@ -162,7 +162,9 @@ def test_what_somebody_builds_now_is_no_debris(server: Server, table: str) -> No
                     for user, check in (({}, False), ({}, True), ({"user": "builder", "password": "x"}, True)):
                         login = acts.connection(server, **user)
                         error = refused(
-                            lambda login=login, check=check: make(server, table, connection=login, check=check)  # type: ignore[misc]
+                            lambda login=login, check=check: make(
+                                server, table, connection=login, check=check, wait="1s"
+                            )  # type: ignore[misc]
                         )
                         assert (error.code, error.details["pid"]) == ("build_under_way", pid)
                     assert server.psql(THERE, table) == "i false"
@@ -400,12 +402,14 @@ def test_a_killed_module_leaves_what_the_next_run_repairs(server: Server, table:
     assert server.psql(THERE, table) == "i true"
 
 
-def test_ctrl_c_cancels_the_build_and_removes_it(server: Server, table: str, hosts: Path) -> None:
+def test_ctrl_c_cancels_the_build_that_is_shown_and_removes_it(server: Server, table: str, hosts: Path) -> None:
     with transaction(server, table), start("index", hosts) as run:
         until(lambda: server.psql(PHASE, table) == OLD_SNAPSHOTS, 60)
+        time.sleep(5)
         os.killpg(run.pid, signal.SIGINT)
-        run.communicate(timeout=30)
+        output, _none = run.communicate(timeout=30)
         assert run.returncode != 0
+        assert "building public.i: waiting for old snapshots (0 of 1 ended, now for pid" in output
         until(lambda: server.psql(OURS, table) == "0")
         assert server.psql(THERE, table) == ""
 
