@@ -143,6 +143,17 @@ def test_copies_can_be_followed_from_its_first_to_its_last_command(
     assert shop.server.psql("SELECT count(*) FROM orders", "shop") == "500"
 
 
+def test_the_commands_of_indexes_build_drop_and_leave_alone(reader: MakeReader, shop: Shop) -> None:
+    somebody = reader()
+    for blocks in sections("docs/indexes.md").values():
+        somebody.follow(blocks)
+    assert "create public.orders_by_id" in somebody.outputs[0]
+    assert "1 index built, valid and ready" in somebody.outputs[1]
+    assert "changed=0" in somebody.outputs[2]
+    assert "1 index dropped" in somebody.outputs[3]
+    assert shop.server.psql("SELECT count(*) FROM pg_indexes WHERE tablename = 'orders'", "shop") == "0"
+
+
 @pytest.mark.parametrize("guide", GUIDES)
 def test_every_link_of_a_guide_leads_to_a_file_and_a_heading(guide: str) -> None:
     text = (ROOT / guide).read_text(encoding="utf-8")

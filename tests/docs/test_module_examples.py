@@ -40,6 +40,7 @@ ORDER = (
     "pg_verify",
     "pg_restore_tenant",
     "pg_hold",
+    "pg_index",
     "guard_approve",
     "guard_run_info",
     "guard_reconcile",

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from ansible_collections.saasops.runbook.plugins.module_utils.execute import backup, verify
+from ansible_collections.saasops.runbook.plugins.module_utils.execute import backup, index, verify
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Context, Result
 from ansible_collections.saasops.runbook.tests.lab.postgres import Server
 
@@ -50,3 +50,19 @@ def take_backup(server: Server, store: Path, database: str, *, check: bool = Fal
 def verify_sets(server: Server, store: Path, database: str, **changes: object) -> Result:
     """pg_verify of sets in a folder."""
     return verify.execute(parameters(server, store, database, {"set": "latest", **changes}), context())
+
+
+def make_indexes(
+    server: Server, database: str, indexes: list[dict[str, object]], *, check: bool = False, **changes: object
+) -> Result:
+    """pg_index on a database of a lab server; nothing of the guard."""
+    given = {
+        "indexes": indexes,
+        "state": "present",
+        "jobs": 2,
+        "wait": "5s",
+        "old": "1s",
+        "time_limit": "60s",
+        **changes,
+    }
+    return index.execute(parameters(server, Path("/nowhere"), database, given), context(check))

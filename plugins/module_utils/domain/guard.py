@@ -24,7 +24,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.verbs import CLASSES, VERBS, Verb
 
 # what a run may touch at most; ceilings of plans carry the same names
-RADII = ("hosts", "databases", "schemas", "sets", "rows", "sessions", "replicas")
+RADII = ("hosts", "databases", "schemas", "sets", "rows", "sessions", "replicas", "indexes", "bytes")
 # of what break glass goes past; a verb's own refusals about losing data are none of these
 BYPASSABLE = ("window_closed", "frozen", "approval_required", "approval_expired", "outside_envelope")
 
