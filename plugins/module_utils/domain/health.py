@@ -84,7 +84,7 @@ class Check:
     unit:     of the measured value: %, ratio, s, ms, min, h, d, B, kB ... GiB, or a word such as rows; "" for a count
     minimum_samples: fewer are inconclusive
     hold:     how long both expressions must have been true ("10m"), "" for at once
-    remedy:   what cures it
+    remedy:   what cures it when it is a warning or critical
     title:    what the table says; the name when empty
     when_down: the level when the thing does not answer at all
     priority: among remedies of one level the lower comes first
@@ -280,7 +280,8 @@ def _remedies(check: Check, bad: Sequence[_Finding]) -> tuple[Remedy, ...]:
     chosen: list[Remedy] = []
     for finding in bad:
         its = finding.measurement
-        remedy = its.remedy or check.remedy
+        # nobody knows yet that the check's own remedy is called for
+        remedy = its.remedy or (check.remedy if finding.level is not Level.INCONCLUSIVE else None)
         if remedy is None:
             continue
         remedy = remedy.filled(its.scope, its.value)

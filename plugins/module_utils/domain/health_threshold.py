@@ -196,8 +196,8 @@ class Held:
             if not before.true or point.at <= now - self.seconds:
                 return before
             newer = point.at
-        back = f"reaches back {human_duration(now - newer)} only" if newer < now else "is empty"
-        return Found(None, f"the history {back}, not {human_duration(self.seconds)}")
+        back = f"reaches back {human_duration(now - newer)}" if newer < now else "is empty"
+        return Found(None, f"the history {back}, and {human_duration(self.seconds)} of it are needed")
 
     def reach(self) -> float:
         """Up to twice the span: the point before its start may be that far away."""
