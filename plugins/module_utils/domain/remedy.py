@@ -77,8 +77,9 @@ def command(remedy: Remedy, inventory: str | Sequence[str] = "", limit: str = ""
 
 
 def _extra(name: str, value: str | int | float | bool) -> str:
-    if isinstance(value, str) and _PLAIN.match(value):
-        return f"{name}={value}"
+    text = value if isinstance(value, str) else json.dumps(value)
+    if _PLAIN.match(text):
+        return f"{name}={text}"
     if isinstance(value, str) and _TEMPLATE.search(value):
         return f"{{{json.dumps(name)}: !unsafe {json.dumps(value)}}}"
     return json.dumps({name: value})
