@@ -57,7 +57,8 @@ def _stale(options: Options, series: str, max_age: int) -> str:
 
 def _ask(options: Options, query: str) -> tuple[list[Sample], tuple[str, ...]]:
     """Samples with their labels, and the server's warnings. Raises OpsError promql_failed and those of send."""
-    arguments = urllib.parse.urlencode({"query": query, "time": f"{time.time():.3f}", "timeout": f"{options.timeout}s"})
+    limit = f"{max(1, int(options.timeout * 1000))}ms"
+    arguments = urllib.parse.urlencode({"query": query, "time": f"{time.time():.3f}", "timeout": limit})
     answer = send(read_request(options, f"{options.text('url').rstrip('/')}/api/v1/query?{arguments}"))
     try:
         document = json.loads(answer.body)
