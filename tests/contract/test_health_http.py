@@ -121,7 +121,10 @@ def test_a_redirect_is_not_followed_with_our_secrets() -> None:
 def test_logins_and_keys_are_sent_and_never_shown() -> None:
     with site(a=says(500, "no"), b=OK, c=OK) as web:
         result = measure(
-            {"name": "key", "http": {"url": f"{web.url}/a?token=inquery", "api_key": "s3cret", "headers": {"X-A": "1"}}},
+            {
+                "name": "key",
+                "http": {"url": f"{web.url}/a?token=inquery", "api_key": "s3cret", "headers": {"X-A": "1"}},
+            },
             {"name": "basic", "http": {"url": f"{web.url}/b", "url_username": "u", "url_password": "s3cret"}},
             {"name": "bearer", "http": {"url": f"{web.url}/c", "bearer_token": "s3cret", "json": "status"}},
             {"name": "gone", "http": {"url": f"http://127.0.0.1:{free_port()}/?token=inquery", "api_key": "s3cret"}},
@@ -138,7 +141,12 @@ def test_logins_and_keys_are_sent_and_never_shown() -> None:
 def test_a_latency_is_a_percentile_of_several_requests_in_the_unit_of_the_check() -> None:
     with site(fast=OK, slow=sleeps(0.3)) as web:
         result = measure(
-            {"name": "fast", "http": {"url": f"{web.url}/fast", "latency": "p95"}, "warning": "> 2 s", "critical": "> 5 s"},
+            {
+                "name": "fast",
+                "http": {"url": f"{web.url}/fast", "latency": "p95"},
+                "warning": "> 2 s",
+                "critical": "> 5 s",
+            },
             {
                 "name": "slow",
                 "http": {"url": f"{web.url}/slow", "latency": "max", "samples": 2},
@@ -238,7 +246,9 @@ def test_a_query_is_judged_for_each_of_its_series(
     if level != "inconclusive":
         assert found["value"] == value
     if query == "lab_depth":
-        assert found["scope"] == 'lab_depth{instance="127.0.0.1:%d",job="lab",queue="b"}' % prometheus_server.exporter.port
+        assert (
+            found["scope"] == f'lab_depth{{instance="127.0.0.1:{prometheus_server.exporter.port}",job="lab",queue="b"}}'
+        )
 
 
 def test_a_series_that_is_not_scraped_any_more_is_inconclusive() -> None:

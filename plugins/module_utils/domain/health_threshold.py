@@ -20,6 +20,8 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.units impor
 Value = Union[bool, int, float, str, None]
 # a point counts as "24 hours ago" within this share of them
 TREND_SLACK = 0.25
+# runs that are further apart than this share of a hold may have missed its end; a schedule is never exact
+WIDEST_GAP = 1.5
 
 
 class Point(NamedTuple):
@@ -188,7 +190,7 @@ class Held:
             point = points[index]
             if point.at > now:
                 continue
-            if newer - point.at > self.seconds:
+            if newer - point.at > self.seconds * WIDEST_GAP:
                 return Found(None, f"the history has a gap of {human_duration(newer - point.at)}")
             before = self.inner.holds(point.value, points[:index], point.at)
             if before.true is None:
@@ -200,8 +202,8 @@ class Held:
         return Found(None, f"the history {back}, and {human_duration(self.seconds)} of it are needed")
 
     def reach(self) -> float:
-        """Up to twice the span: the point before its start may be that far away."""
-        return 2 * self.seconds + self.inner.reach()
+        """The span, and a gap before its start."""
+        return (1 + WIDEST_GAP) * self.seconds + self.inner.reach()
 
 
 @dataclass(frozen=True)

@@ -82,11 +82,11 @@ def _judge(
             return look_up(json.loads(text), expression)
         except (ValueError, RecursionError):
             return Measurement(missing=f"what {program} wrote is no JSON", detail=said)
+    if what == "text":
+        return Measurement(text.strip()[:1000])
     found = pattern.search(text)
     if not found:
         return Measurement(missing=f"{program} wrote no number", detail=said)
-    if what == "text":
-        return Measurement(text.strip()[:1000])
     try:
         return Measurement(float(found.group(1)) if not found.group(1).isdigit() else int(found.group(1)))
     except (ValueError, TypeError):

@@ -51,7 +51,7 @@ def _newest(path: str) -> tuple[str, os.stat_result] | None:
     base = path[: path.rindex("/", 0, first)] or "/"
     if not os.path.isdir(base):
         return None
-    if not os.access(base, os.R_OK | os.X_OK):
+    if not os.access(base, os.R_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         raise PermissionError(13, "Permission denied")
     files = [(name, os.stat(name)) for name in glob.iglob(path) if os.path.isfile(name)]
     return max(files, key=lambda item: item[1].st_mtime, default=None)

@@ -66,8 +66,12 @@ def _where(options: Options) -> str:
 
 def _open(options: Options) -> _Client:
     import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
 
     given: dict[str, object] = {
+        # a server that hangs would take the timeout several times
+        "retry": Retry(NoBackoff(), 0),
         "db": options.number("db", 0),
         "username": options.text("username") or None,
         "password": options.text("password") or None,
