@@ -93,7 +93,9 @@ options:
         description: Seconds it may take; 10 when left out, 30 for a built-in check.
         type: float
       remedy:
-        description: What cures it; C({scope}) and C({value}) in texts are replaced by what was measured.
+        description:
+          - What cures it. C({scope}), C({value}), and of queries C({schema}) and the columns of the first row are
+            replaced in it.
         type: dict
         suboptions:
           verb:
@@ -131,6 +133,12 @@ options:
             default: []
           count:
             description: The number of rows is the value, and the first rows are the detail.
+            type: bool
+            default: false
+          skip_empty:
+            description:
+              - A schema for which the query gives no row is left out, for instance a tenant with too few rows to judge.
+              - When no schema gives a row the check is V(inconclusive) all the same.
             type: bool
             default: false
           database:
@@ -281,7 +289,8 @@ options:
             description: Folder to run it in.
             type: path
       redis:
-        description: A Redis server. Needs the Python library redis. The value is the seconds of a PING, or what is asked.
+        description:
+          - A Redis server. Needs the Python library redis. The value is the seconds of a PING, or what is asked for.
         type: dict
         suboptions:
           host:

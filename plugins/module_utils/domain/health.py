@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.health_grammar import parse_threshold
@@ -63,6 +63,7 @@ class Measurement:
              ("needs GRANT pg_monitor TO app"); value is then None
     down:    missing because the thing itself is not there or does not answer (Check.when_down decides)
     remedy:  what cures this very finding; before the check's own
+    facts:   for {name} in a remedy, besides {scope} and {value} (of rows: the columns of the first one)
     """
 
     value: Value = None
@@ -72,6 +73,7 @@ class Measurement:
     missing: str = ""
     down: bool = False
     remedy: Remedy | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -284,7 +286,7 @@ def _remedies(check: Check, bad: Sequence[_Finding]) -> tuple[Remedy, ...]:
         remedy = its.remedy or (check.remedy if finding.level is not Level.INCONCLUSIVE else None)
         if remedy is None:
             continue
-        remedy = remedy.filled(its.scope, its.value)
+        remedy = remedy.filled({**its.facts, "scope": its.scope, "value": str(its.value)})
         if remedy not in chosen:
             chosen.append(remedy)
         if len(chosen) == MOST_REMEDIES:

@@ -15,6 +15,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors impo
 _VERB = re.compile(r"[a-z][a-z0-9_]*\Z")
 # what ansible's own splitting of "-e name=value" takes as it stands
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,-]+\Z")
+_PLACE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _TEMPLATE = re.compile(r"\{\{|\{%|\{#")
 
 
@@ -22,19 +23,18 @@ _TEMPLATE = re.compile(r"\{\{|\{%|\{#")
 class Remedy:
     """verb: a playbook of this collection, "" when there is only advice; variables: its -e; why: one sentence.
 
-    Values may hold {scope} and {value}: what was measured takes their place (see filled).
+    Values may hold {scope}, {value} and names of facts in braces: what was measured takes their place (see filled).
     """
 
     verb: str
     variables: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     why: str = ""
 
-    def filled(self, scope: str, value: object) -> Remedy:
-        """The same with {scope} and {value} replaced, once: what comes in is not searched again."""
-        facts = {"{scope}": scope, "{value}": str(value)}
+    def filled(self, facts: Mapping[str, str]) -> Remedy:
+        """The same with {name} replaced by the fact of that name, once: what comes in is not searched again."""
 
         def fill(text: str) -> str:
-            return re.sub(r"\{scope\}|\{value\}", lambda found: facts[found.group()], text)
+            return _PLACE.sub(lambda found: facts.get(found.group(1), found.group()), text)
 
         variables = {name: fill(item) if isinstance(item, str) else item for name, item in self.variables.items()}
         return Remedy(self.verb, variables, fill(self.why))

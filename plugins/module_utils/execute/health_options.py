@@ -26,6 +26,7 @@ _SOURCES: Mapping[str, Spec] = {
         "each_tenant": {"type": "bool", "default": False},
         "schemas": {"type": "list", "elements": "str", "default": []},
         "count": {"type": "bool", "default": False},
+        "skip_empty": {"type": "bool", "default": False},
         "database": {"type": "str"},
     },
     "http": {

@@ -34,14 +34,17 @@ _LOST = ("session_ended", "server_starting", "server_unreachable", "no_free_conn
 
 @dataclass(frozen=True)
 class Query:
-    """One query. schemas: patterns of the schemas it is asked in, () once. count: the number of rows is the value."""
+    """One query. schemas: patterns of the schemas it is asked in, () once. count: the number of rows is the value.
+
+    skip_empty: a schema without a row is left out, as long as another one has some.
+    """
 
     check: Check
     text: str
     schemas: tuple[str, ...]
     count: bool
     timeout: float
-    database: str
+    skip_empty: bool = False
 
 
 def read_query(check: Check, options: Options, tenants: Sequence[str]) -> Query:
@@ -63,7 +66,7 @@ def read_query(check: Check, options: Options, tenants: Sequence[str]) -> Query:
         )
     if not patterns and _SCHEMA in text:
         raise options.refuse("its query names {schema}, but no schemas.", "Set each_tenant, or schemas.")
-    return Query(check, text, tuple(patterns), options.flag("count"), options.timeout, options.text("database"))
+    return Query(check, text, tuple(patterns), options.flag("count"), options.timeout, options.flag("skip_empty"))
 
 
 def ask_all(session: Session, queries: Sequence[Query]) -> Iterator[Measured]:
@@ -110,7 +113,8 @@ def ask(session: Session, query: Query) -> list[Measurement]:
     found: dict[str, list[Measurement]] = {}
     for start in range(0, len(schemas), AT_ONCE):
         _ask_some(session, query, schemas[start : start + AT_ONCE], until, found)
-    return [measurement for schema in schemas for measurement in found[schema]]
+    measured = [measurement for schema in schemas for measurement in found[schema]]
+    return measured or [Measurement(missing=f"the query gives no row in any of {len(schemas)} schemas")]
 
 
 def _ask_some(
@@ -164,11 +168,13 @@ def _read(query: Query, schema: str, data: Json) -> list[Measurement]:
     answer = cast("Mapping[str, Json]", data)
     rows = cast("list[dict[str, Json]]", answer.get("rows") or [])
     if query.count:
-        return [Measurement(cast("int", answer["n"]), scope=schema, detail=tuple(_line(row) for row in rows))]
+        facts = _facts(rows[0], schema) if rows else {}
+        lines = tuple(_line(row) for row in rows)
+        return [Measurement(cast("int", answer["n"]), scope=schema, detail=lines, facts=facts)]
     if len(rows) > MOST_ROWS:
         return [Measurement(missing=f"the query gives more than {MOST_ROWS} rows", scope=schema)]
     if not rows:
-        return [Measurement(missing="the query gives no row", scope=schema)]
+        return [] if query.skip_empty and schema else [Measurement(missing="the query gives no row", scope=schema)]
     return [_row(row, schema) for row in rows]
 
 
@@ -184,7 +190,12 @@ def _row(row: Mapping[str, Json], schema: str) -> Measurement:
     if isinstance(samples, bool) or not isinstance(samples, (int, float)):
         return Measurement(missing="the query's samples is no number", scope=scope)
     rest = {name: item for name, item in row.items() if name not in _NAMED}
-    return Measurement(value, int(samples), (_line(rest),) if rest else (), scope)
+    return Measurement(value, int(samples), (_line(rest),) if rest else (), scope, facts=_facts(row, schema))
+
+
+def _facts(row: Mapping[str, Json], schema: str) -> dict[str, str]:
+    """For the remedy: the schema of the tenant, and the columns."""
+    return {**{name: "" if value is None else str(value) for name, value in row.items()}, "schema": schema}
 
 
 def _line(row: Mapping[str, Json]) -> str:
