@@ -270,7 +270,8 @@ def test_a_day_whose_runs_do_not_succeed_in_more_than_80_percent(
 @pytest.mark.parametrize(("seconds", "level"), [(1.99, "ok"), (2, "warning")])
 def test_a_mean_processing_time_of_2_seconds(server15: Server, jobs: str, seconds: float, level: str) -> None:
     rows = f"""INSERT INTO job_runs
-    SELECT 'completed', now() - interval '1 day', now(), now() + interval '{seconds} seconds' FROM generate_series(1, 10)"""
+    SELECT 'completed', now() - interval '1 day', now(), now() + interval '{seconds} seconds'
+      FROM generate_series(1, 10)"""
     assert pipeline("processing_time", server15, jobs, rows)["level"] == level
 
 
