@@ -389,7 +389,9 @@ EXAMPLES = r"""
 - name: Look at every tenant's campaigns without an approval, and at the application's own health
   saasops.runbook.health_check:
     system: demo
-    database: demo
+    database: podcastflow
+    connection:
+      unix_socket: /run/postgresql
     tenant_schemas: [org_*]
     checks:
       - name: campaigns_without_approval
@@ -408,13 +410,22 @@ EXAMPLES = r"""
         when_down: critical
   register: health
 
-- name: Measure the daily set only
+- name: Measure a set alone, and remember it
   saasops.runbook.health_check:
     system: demo
-    database: demo
+    database: podcastflow
+    connection:
+      unix_socket: /run/postgresql
+    store:
+      path: /var/backups/demo
+    checks:
+      - name: rollbacks
+        sql:
+          query: SELECT xact_rollback FROM pg_stat_database WHERE datname = current_database()
+        warning: rises by > 50 % in 1h
     set: daily
     sets:
-      daily: [connections, "*age"]
+      daily: [rollbacks]
 """
 
 RETURN = r"""

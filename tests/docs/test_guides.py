@@ -95,9 +95,7 @@ def test_a_drill_beside_the_live_database_and_one_on_a_scratch_server(
     assert len(list(store.glob("drills/*.json"))) == 2
 
 
-def test_health_can_be_followed_from_its_first_to_its_last_command(
-    reader: MakeReader, shop: Shop, store: Path
-) -> None:
+def test_health_can_be_followed_from_its_first_to_its_last_command(reader: MakeReader, shop: Shop, store: Path) -> None:
     rows = "SELECT generate_series(1, 11) AS id, now() AS placed_at, NULL::timestamptz AS packed_at"
     shop.server.psql(f"CREATE SCHEMA org_a; CREATE TABLE org_a.orders AS {rows}; CREATE SCHEMA org_b", "shop")
     shop.server.psql("CREATE TABLE org_b.orders AS TABLE org_a.orders WITH NO DATA", "shop")
