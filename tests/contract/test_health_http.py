@@ -245,6 +245,8 @@ def test_a_query_is_judged_for_each_of_its_series(
     assert (found["level"], found["scopes"]) == (level, scopes)
     if level != "inconclusive":
         assert found["value"] == value
+    if query == "lab_nothing":
+        assert "no series" in str(found["why"])
     if query == "lab_depth":
         assert (
             found["scope"] == f'lab_depth{{instance="127.0.0.1:{prometheus_server.exporter.port}",job="lab",queue="b"}}'

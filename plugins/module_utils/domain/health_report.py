@@ -48,7 +48,7 @@ def table_lines(outcomes: Sequence[Outcome]) -> list[str]:
         shown.append(line)
         if outcome.level is not Level.OK:
             more = len(outcome.detail) - SHOWN_DETAIL
-            shown += [f"    {_short(printable(detail))}" for detail in outcome.detail[:SHOWN_DETAIL]]
+            shown += [f"    {_short(detail)}" for detail in outcome.detail[:SHOWN_DETAIL]]
             shown += [f"    ... and {more} more lines in the result"] if more > 0 else []
     return shown
 
