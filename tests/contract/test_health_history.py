@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -22,9 +23,10 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.health_hist
     pack,
     unpack,
 )
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.report_health import health_view
 from ansible_collections.saasops.runbook.plugins.module_utils.execute import health_check
 from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Stored
-from ansible_collections.saasops.runbook.plugins.module_utils.store.health_log import add_run, read_days
+from ansible_collections.saasops.runbook.plugins.module_utils.store.health_log import add_run, newest_runs, read_days
 from ansible_collections.saasops.runbook.plugins.module_utils.store.posix import PosixStore
 from ansible_collections.saasops.runbook.tests.lab import s3
 from ansible_collections.saasops.runbook.tests.lab.acts import context
@@ -193,6 +195,23 @@ def test_an_s3_store_keeps_it_too(s3_server: s3.Server, tmp_path: Path) -> None:
     }
     assert depth(tmp_path, 12, NOON, store=store) == "inconclusive"
     assert depth(tmp_path, 12, NOON + 600, store=store) == "critical"
+
+
+def test_the_report_gets_the_newest_run_of_each_host_and_set(tmp_path: Path) -> None:
+    depth(tmp_path, 9, NOON - 86400, host="db-1")
+    depth(tmp_path, 12, NOON, host="db-1")
+    depth(tmp_path, 9, NOON, host="db-2", set="often", sets={"often": ["queue"]})
+    store = PosixStore(str(tmp_path / "store"))
+    (tmp_path / "store/health/db-3/all").mkdir(parents=True)
+    (tmp_path / "store/health/db-3/all/11-23.json.gz").write_bytes(b"spoiled")
+    view = health_view(newest_runs(store), NOON + 60)
+    rows = cast("list[dict[str, object]]", view["rows"])
+    assert [(row["host"], row["set"], row["level"]) for row in rows] == [
+        ("db-1", "all", "inconclusive"),
+        ("db-2", "often", "inconclusive"),
+    ]
+    assert rows[0]["bad"] == [{"name": "queue", "level": "inconclusive", "tone": "loud", "value": "12"}]
+    assert rows[0]["ago"] == "1 min ago"
 
 
 def test_days_of_a_trend_of_a_week_are_read() -> None:

@@ -118,7 +118,10 @@ def pack(day: str, runs: Sequence[Run]) -> bytes:
 
 
 def unpack(data: bytes, day: str) -> list[Run]:
-    """The runs of a day; none when the object is of another year. Raises ValueError for what is no history."""
+    """The runs of a day; none when the object is of another year. day "" takes any.
+
+    Raises ValueError for what is no history.
+    """
     try:
         unpacker = zlib.decompressobj(wbits=31)
         text = unpacker.decompress(data, LARGEST)
@@ -127,7 +130,7 @@ def unpack(data: bytes, day: str) -> list[Run]:
         body = json.loads(text)
         if body["format"] != 1:
             raise ValueError("of another format")
-        if body["day"] != day:
+        if day and body["day"] != day:
             return []
         return [_read(item) for item in body["runs"]]
     except (zlib.error, KeyError, TypeError, AttributeError, RecursionError, IndexError, OverflowError) as error:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.health_history import (
+    ROOT,
     Run,
     day_of,
     folder,
@@ -22,7 +23,8 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.health_hist
     unpack,
     with_run,
 )
-from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Store
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.report_health import Newest
+from ansible_collections.saasops.runbook.plugins.module_utils.store.base import ObjectInfo, Store
 from ansible_collections.saasops.runbook.plugins.module_utils.store.sets import read_all
 
 ATTEMPTS = 3
@@ -46,6 +48,22 @@ def read_days(store: Store, host: str, days: Sequence[str]) -> tuple[list[Run], 
         runs += found
         told += [why] if why else []
     return runs, told
+
+
+def newest_runs(store: Store, most: int = 50) -> list[Newest]:
+    """The last run of each host and set; what cannot be read is left out. Raises OpsError when the store fails."""
+    newest: dict[tuple[str, str], ObjectInfo] = {}
+    for info in store.list(ROOT):
+        parts = info.key.split("/")
+        if len(parts) == 4 and parts[3].endswith(".json.gz"):
+            known = newest.get((parts[1], parts[2]))
+            if known is None or info.modified > known.modified:
+                newest[parts[1], parts[2]] = info
+    found: list[Newest] = []
+    for (host, set_name), info in sorted(newest.items(), key=lambda item: -item[1].modified)[:most]:
+        runs, _why = _read(store, info.key, "")
+        found += [Newest(host, set_name, max(runs, key=lambda run: run.at))] if runs else []
+    return found
 
 
 def add_run(store: Store, host: str, set_name: str, run: Run) -> list[str]:
