@@ -84,7 +84,7 @@ def test_hosts_and_sets_are_written_as_keys() -> None:
     ],
 )
 def test_what_is_no_history_is_refused_as_that(data: bytes) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         unpack(data, DAY)
 
 
