@@ -16,7 +16,9 @@ from typing import cast
 import pytest
 import yaml
 
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.health_select import choose
 from ansible_collections.saasops.runbook.plugins.module_utils.execute import health_check
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.health_checks import read_checks
 from ansible_collections.saasops.runbook.tests.lab import prometheus
 from ansible_collections.saasops.runbook.tests.lab.acts import connection, context
 from ansible_collections.saasops.runbook.tests.lab.health import checks_of, says, site, sleeps
@@ -53,6 +55,17 @@ def shipped(system: str, **places: str) -> dict[str, dict[str, object]]:
         text = text.replace("{{ " + name + " }}", place)
     found = cast("dict[str, list[dict[str, object]]]", yaml.safe_load(text))
     return {str(item["name"]): item for item in found["saasops_checks"]}
+
+
+@pytest.mark.parametrize("system", ["podcastflow", "content_pipeline", "podcast_analytics"])
+def test_every_shipped_check_can_be_read_and_every_set_names_checks_that_are_there(system: str) -> None:
+    places = dict.fromkeys(("saasops_application_url", "saasops_prometheus_url"), "http://127.0.0.1")
+    checks = list(shipped(system, **places).values())
+    text = (INVENTORIES / system / "group_vars" / "all" / "health.yml").read_text(encoding="utf-8")
+    sets = cast("dict[str, dict[str, list[str]]]", yaml.safe_load(text))["saasops_check_sets"]
+    names = [item.check.name for item in read_checks({"checks": checks}, with_builtin=True)]
+    for name in sets:
+        assert choose(names, [], name, sets)
 
 
 def outcome(
