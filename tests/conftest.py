@@ -9,7 +9,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from ansible_collections.saasops.runbook.tests.lab import alertmanager, demo, postgres, s3, sshd
+from ansible_collections.saasops.runbook.tests.lab import (
+    alertmanager,
+    demo,
+    postgres,
+    prometheus,
+    redis_server,
+    s3,
+    sshd,
+)
 from ansible_collections.saasops.runbook.tests.lab.binaries import VERSIONS
 
 pytest_plugins = ["ansible_collections.saasops.runbook.tests.lab.docker_fixtures"]
@@ -98,3 +106,17 @@ def alerts(_alertmanager: alertmanager.Server) -> Iterator[alertmanager.Server]:
     """A real Alertmanager without any silence."""
     yield _alertmanager
     _alertmanager.clear()
+
+
+@pytest.fixture(scope="session")
+def prometheus_server() -> Iterator[prometheus.Server]:
+    """A real Prometheus that scrapes one exporter of ours every second."""
+    with prometheus.running() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_lab() -> Iterator[redis_server.Server]:
+    """A real Redis server with a password."""
+    with redis_server.running() as server:
+        yield server

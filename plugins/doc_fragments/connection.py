@@ -96,3 +96,15 @@ options:
             "How to log in to the live server, when the option connection names a scratch server.",
         )
     )
+
+    # a second way into the same server: the same suboptions, and none when it is left out
+    RESCUE: str = (
+        DOCUMENTATION.replace("  connection:\n", "  rescue_connection:\n")
+        .replace("(connection.", "(rescue_connection.")
+        .replace("    default: {}\n", "", 1)
+        .replace(
+            "How to log in to the PostgreSQL server, and where its client tools run.",
+            "A second way into the same server that is tried when every ordinary connection slot is taken, for instance"
+            " a role that may use the reserved slots.",
+        )
+    )

@@ -151,3 +151,15 @@ options:
     type: dict
     suboptions:
 """ + DOCUMENTATION.partition("    suboptions:\n")[2].replace("O(store.", "O(guard_anchor.")
+
+    # of verbs that work without a store, and only remember less then
+    HISTORY: str = r"""
+options:
+  store:
+    description:
+      - Where the history is kept, under C(health/), with the suboptions that all modules give a store.
+      - Without it everything is measured, but what looks back (O(checks[].hold), C(for), C(rises), C(falls)) is
+        V(inconclusive) when it matters.
+    type: dict
+    suboptions:
+""" + DOCUMENTATION.partition("    suboptions:\n")[2]

@@ -95,6 +95,27 @@ def test_a_drill_beside_the_live_database_and_one_on_a_scratch_server(
     assert len(list(store.glob("drills/*.json"))) == 2
 
 
+def test_health_can_be_followed_from_its_first_to_its_last_command(reader: MakeReader, shop: Shop, store: Path) -> None:
+    rows = "SELECT generate_series(1, 11) AS id, now() AS placed_at, NULL::timestamptz AS packed_at"
+    shop.server.psql(f"CREATE SCHEMA org_a; CREATE TABLE org_a.orders AS {rows}; CREATE SCHEMA org_b", "shop")
+    shop.server.psql("CREATE TABLE org_b.orders AS TABLE org_a.orders WITH NO DATA", "shop")
+    somebody = reader()
+    try:
+        somebody.follow([block for block in sections("docs/health.md")["A first check"] if block.kind == "file"])
+        shown = sections("docs/health.md")["A first check"][1].commands
+        said = [somebody.shell(command) for command in shown]
+        # a gate asks for more than a look
+        assert [code for code, _output in said] == [0, 0, 2]
+        assert "org_a: 11 orders, warning when > 10" in said[0][1]
+        assert "[health_warning]" in said[2][1]
+        shop.server.psql("DELETE FROM org_a.orders WHERE id = 1", "shop")
+        for blocks in sections("docs/health.md").values():
+            somebody.follow(blocks)
+        assert len(list(store.glob("health/shop/*/*.json.gz"))) == 3
+    finally:
+        shop.server.psql("DROP SCHEMA org_a CASCADE; DROP SCHEMA org_b CASCADE", "shop")
+
+
 @pytest.mark.parametrize("section", list(sections("docs/discover.md")))
 def test_the_commands_of_discover_do_what_the_guide_says(reader: MakeReader, shop: Shop, section: str) -> None:
     somebody = reader()

@@ -32,6 +32,7 @@ ORDER = (
     "pg_backup",
     "pg_backup_copy",
     "pg_backup_info",
+    "health_check",
     "pg_backup_pin",
     "pg_backup_prune",
     "pg_discover_info",

@@ -9,12 +9,16 @@ import json
 from collections.abc import Mapping, Sequence
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.expiry import expiries
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.health import Level
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.health_history import Kept as Checked
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.health_history import Run as Measured
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.journal import Event, Head, new_id, render
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.listing import Line
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json, new_set_id
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Action, Plan
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.recovery_point import recovery_points
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.report_drills import Drill, drills_view
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.report_health import Newest, health_view
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.report_runs import runs_view
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.report_store import Kept, store_view
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.report_view import Proof, report_view
@@ -132,6 +136,20 @@ def kept(found: Sequence[BackupSet], policy: Policy | None = POLICY) -> list[Kep
     return [Kept(Line(item, 412_000_000, 12, 345_678), said.get(item.set_id), ends.get(item.set_id)) for item in found]
 
 
+def health() -> dict[str, Json]:
+    """Two hosts, one of them ill."""
+    ill = {
+        "<b>queue": Checked(Level.CRITICAL, 21, {}),
+        "disk": Checked(Level.WARNING, 85.5, {}),
+        "site": Checked(Level.OK, "ok", {}),
+    }
+    well = {"site": Checked(Level.OK, "ok", {}), "unseen": Checked(Level.INCONCLUSIVE, None, {})}
+    return health_view(
+        [Newest("shop-1", "daily", Measured(NOW - 60, "a", well)), Newest("shop-2", "all", Measured(NOW, "b", ill))],
+        NOW,
+    )
+
+
 def view(chain: Chain, *, last: int = 200, proof: Proof | None = None) -> dict[str, Json]:
     """The whole view at NOW."""
     count = len(chain.bodies)
@@ -141,4 +159,4 @@ def view(chain: Chain, *, last: int = 200, proof: Proof | None = None) -> dict[s
     backups = store_view(kept(found), points, POLICY, DAY, NOW)
     ledger = drills_view(drills(12), 12, 180.0, DAY, NOW)
     runs = runs_view(chain.bodies, last)
-    return report_view("shop", "/var/backups/shop", proof or sound, runs, backups, ledger, NOW, 1.0)
+    return report_view("shop", "/var/backups/shop", proof or sound, runs, backups, ledger, NOW, 1.0, health())

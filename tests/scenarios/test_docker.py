@@ -79,3 +79,15 @@ def test_back_up_restore_switch_and_undo_through_exec(
     processes = docker_postgres.run("sh", "-c", "cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'")
     assert "PGAPPNAME=saasops" not in processes
     assert "saasops" not in docker_postgres.run("ls", "/tmp", "/dev/shm")
+
+
+def test_health_asks_a_database_in_a_container(docker_postgres: PostgresContainer, shop: str, tmp_path: Path) -> None:
+    check = {
+        "name": "orders",
+        "sql": {"query": "SELECT id FROM {schema}.orders", "schemas": ["org_*"], "count": True},
+        "critical": "> 4999",
+    }
+    given = variables(docker_postgres, tmp_path / "store", shop, "")
+    run = play("health", inventory(tmp_path, {**given, "saasops_checks": [check], "health_builtin": False}))
+    assert run.code == 2
+    assert "org_a: 5000, critical when > 4999" in run.output

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from checks.layout import TREE
 
-SERVERS = frozenset({"postgres", "alerts"})
-LAB = frozenset({"postgres", "docker", "ssh", "alerts"})
+SERVERS = frozenset({"postgres", "alerts", "metrics"})
+LAB = frozenset({"postgres", "docker", "ssh", "alerts", "metrics"})
 BROWSER = frozenset({"browser"})
 
 

@@ -21,7 +21,7 @@ def _label(value: str) -> str:
     return escaped.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _family(name: str, about: str, samples: Sequence[Sample]) -> list[str]:
+def family(name: str, about: str, samples: Sequence[Sample]) -> list[str]:
     """One metric with its help and type; nothing when there is no sample."""
     lines = [f"# HELP {name} {about}", f"# TYPE {name} gauge"]
     for labels, value in samples:
@@ -40,32 +40,32 @@ def render_metrics(system: str, store: str, points: Sequence[RecoveryPoint], rpo
 
     there = [(labels(point), point) for point in points if point.at is not None and point.age is not None]
     lines = [
-        *_family(
+        *family(
             "saasops_recovery_point_timestamp_seconds",
             "Time of the newest proven recovery point, in POSIX seconds.",
             [(its, float(point.at or 0)) for its, point in there],
         ),
-        *_family(
+        *family(
             "saasops_recovery_point_age_seconds",
             "Age of the newest proven recovery point when this was written.",
             [(its, float(point.age or 0)) for its, point in there],
         ),
-        *_family(
+        *family(
             "saasops_recovery_point_proven",
             "Whether there is any proven backup.",
             [(labels(point), float(point.at is not None)) for point in points],
         ),
-        *_family(
+        *family(
             "saasops_recovery_point_critical",
             "Whether more would be lost than the RPO allows, or nothing is proven.",
             [(labels(point), float(point.verdict == "critical")) for point in points],
         ),
-        *_family(
+        *family(
             "saasops_rpo_seconds",
             "The longest time whose commits may be lost.",
             [] if rpo is None else [(common, float(rpo))],
         ),
-        *_family(
+        *family(
             "saasops_backups_checked_timestamp_seconds",
             "When the store was last looked at, in POSIX seconds.",
             [(common, now)],

@@ -143,6 +143,7 @@ def report_view(
     drills: Mapping[str, Json],
     now: float,
     gathered: float,
+    health: Mapping[str, Json] | None = None,
 ) -> dict[str, Json]:
     """The whole report. now: POSIX seconds it speaks of; gathered: seconds that reading took."""
     whole: dict[str, Json] = {
@@ -157,5 +158,6 @@ def report_view(
         "timeline": dict(runs),
         "backups": dict(backups),
         "drills": dict(drills),
+        "health": dict(health or {"rows": []}),
     }
     return {name: scrub(value) for name, value in whole.items()}

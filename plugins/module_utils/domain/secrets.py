@@ -7,7 +7,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 # every option and suboption of our modules that is no_log; a test holds this against all argument specs
-SECRETS = frozenset({"access_key", "password", "secret_key", "session_token", "bearer_token", "pgpass", "url_password"})
+SECRETS = frozenset(
+    {"access_key", "api_key", "password", "secret_key", "session_token", "bearer_token", "pgpass", "url_password"}
+)
 
 
 def carried(values: object, path: str = "") -> list[str]:

@@ -22,6 +22,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.report_dril
     drills_view,
     parse_drill,
 )
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.report_health import health_view
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.report_runs import runs_view
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.report_store import Kept, store_view
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.report_view import Proof, report_view
@@ -31,6 +32,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.execute.journal_in
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Context, Result
 from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Store
 from ansible_collections.saasops.runbook.plugins.module_utils.store.crew import Crew
+from ansible_collections.saasops.runbook.plugins.module_utils.store.health_log import newest_runs
 from ansible_collections.saasops.runbook.plugins.module_utils.store.holdings import take_stock
 from ansible_collections.saasops.runbook.plugins.module_utils.store.journal import READERS, read_chain
 from ansible_collections.saasops.runbook.plugins.module_utils.store.open import open_store
@@ -129,5 +131,7 @@ def execute(params: dict[str, object], context: Context) -> Result:
     runs = runs_view(bodies, last)
     backups = _backups(params, store, system, context.now)
     drills = _drills(params, store, context.now)
-    view = report_view(system, store.url, proof, runs, backups, drills, context.now, gathered=time.monotonic() - began)
+    health = health_view(newest_runs(store), context.now)
+    took = time.monotonic() - began
+    view = report_view(system, store.url, proof, runs, backups, drills, context.now, took, health)
     return Result(message=proof.sentence, evidence={"whole": not proof.findings, "view": view})

@@ -36,6 +36,11 @@ CONNECTION_SPEC: dict[str, dict[str, object]] = {
     },
 }
 
+# A second way into the same server, for when its ordinary slots are full; none when it is left out.
+RESCUE_CONNECTION_SPEC: dict[str, dict[str, object]] = {
+    "rescue_connection": {"type": "dict", "options": CONNECTION_SPEC["connection"]["options"]},
+}
+
 # A second server, with the same suboptions; none when it is left out.
 LIVE_CONNECTION_SPEC: dict[str, dict[str, object]] = {
     "live_connection": {"type": "dict", "options": CONNECTION_SPEC["connection"]["options"]},

@@ -78,3 +78,10 @@ def test_the_file_is_replaced_whole_with_the_permissions_asked_for(tmp_path: Pat
     assert path.read_bytes() == b"new"
     assert path.stat().st_mode & 0o777 == 0o600
     assert [item.name for item in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_health_is_told_worst_first_and_escaped(page: str) -> None:
+    section = page.partition('<section id="health"')[2].partition("</section>")[0]
+    assert section.index("shop-2") < section.index("shop-1")
+    assert "&lt;b&gt;queue: 21" in section
+    assert "1 of 3 ok" in section

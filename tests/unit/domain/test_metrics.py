@@ -64,7 +64,9 @@ def test_without_an_rpo_none_is_told() -> None:
     assert "saasops_rpo_seconds" not in render_metrics("demo", "/srv", [GOOD], None, NOW)
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is Debian's prometheus, which no test needs")
+@pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="promtool is Debian's prometheus, which no unit test needs"
+)
 @pytest.mark.parametrize("points", [[GOOD, NONE], [NONE], [GOOD]])
 def test_promtool_finds_nothing_to_complain_of(points: list[RecoveryPoint]) -> None:
     text = render_metrics("demo", "s3://b/p at http://127.0.0.1:1", points, 60, NOW)
