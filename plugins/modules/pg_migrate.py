@@ -80,6 +80,11 @@ options:
     description: With O(state=rehearsed) also run the undo scripts and apply the files again.
     type: bool
     default: true
+  tenants:
+    description: Patterns of the tenants' schemas, for files that say C(tenants=true).
+    type: list
+    elements: str
+    default: []
   ledger_schema:
     description: Schema of the ledger, the table C(migrations). It is made when it is missing.
     type: str
@@ -211,6 +216,11 @@ said:
   returned: when something was applied
   type: list
   elements: str
+lines:
+  description: What is pending, or would be undone, for a person; with locks and warnings.
+  returned: success
+  type: list
+  elements: str
 lacks:
   description: Codes of what would be refused now because a backup or a rehearsal is missing.
   returned: in check mode
@@ -244,6 +254,7 @@ SPEC = {
     "rehearses": {"type": "str"},
     "expect": {"type": "list", "elements": "str", "default": []},
     "rehearse_undo": {"type": "bool", "default": True},
+    "tenants": {"type": "list", "elements": "str", "default": []},
     "ledger_schema": {"type": "str", "default": "saasops"},
     "backup": {"type": "str", "choices": ["required", "off"], "default": "required"},
     "backup_max_age": {"type": "str", "default": "1h"},

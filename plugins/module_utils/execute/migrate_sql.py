@@ -16,7 +16,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.guard impor
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.migrate import APPLIED, APPLYING, BASELINE, Row, Step
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.migration_files import Migration, read_folder
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Plan
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Plan, preview
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.migrate_place import (
     Place,
     against_backup,
@@ -74,10 +74,24 @@ def situation_of(place: Place, migrations: Sequence[Migration]) -> domain.Situat
     return domain.Situation(
         migrations=migrations,
         rows=place.ledger.rows(place.reader) if there else [],
-        tenants={one: matching_schemas(place.reader, one) for one in patterns},
+        tenants={one: matching_schemas(place.reader, _patterns(place, one)) for one in patterns},
         ledger=there,
         tables=own_tables(place.reader, place.ledger.name.rpartition(".")[0]),
     )
+
+
+def _patterns(place: Place, said: Sequence[str]) -> Sequence[str]:
+    """The patterns of a file; tenants=true stands for those of the inventory. Raises OpsError tenants_unknown."""
+    known = [str(one) for one in cast("Sequence[object]", place.params.get("tenants") or [])]
+    if tuple(said) != ("true",):
+        return said
+    if not known:
+        raise OpsError(
+            "tenants_unknown",
+            "A file says tenants=true, and no pattern of the tenants' schemas is given.",
+            "Set saasops_tenant_schemas in the inventory, for instance [org_*].",
+        )
+    return known
 
 
 def _pending(steps: Sequence[Step]) -> list[dict[str, object]]:
@@ -188,7 +202,12 @@ def migrate(place: Place) -> Result:
     missing: list[OpsError] = []
     if steps and not place.rehearsing:
         missing = [*against_backup(place), *against_rehearsal(place, records, "this file")]
-    evidence: dict[str, object] = {"pending": _pending(steps), "applied": [], "run": place.run}
+    evidence: dict[str, object] = {
+        "pending": _pending(steps),
+        "applied": [],
+        "run": place.run,
+        "lines": [*preview(plan), *(f"warning: {line}" for line in plan.warnings)],
+    }
     if context.check_mode:
         lacks = tuple(f"[{one.code}] {one.cause}" for one in missing)
         evidence["lacks"] = [one.code for one in missing]
@@ -298,7 +317,12 @@ def baseline(place: Place, number: int) -> Result:
     plan = domain.plan_of(steps, BASELINE)
     if not steps and not situation.ledger and not number:
         plan = domain.plan_empty_ledger(place.ledger.name)
-    evidence: dict[str, object] = {"pending": _pending(steps), "applied": [], "run": place.run}
+    evidence: dict[str, object] = {
+        "pending": _pending(steps),
+        "applied": [],
+        "run": place.run,
+        "lines": preview(plan),
+    }
     if plan.empty:
         return Result(plan, False, "The ledger has this baseline.", evidence)
     if place.context.check_mode:

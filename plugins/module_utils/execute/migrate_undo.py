@@ -12,6 +12,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors impo
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.guard import refusal
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.migrate import UNDOING, Row
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.migration_files import Script, read_script
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import preview
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.migrate_place import (
     Place,
     against_backup,
@@ -83,8 +84,8 @@ def undo(place: Place, run: str) -> Result:
     own, found = domain.decide_undo(rows, run)
     if found:
         raise refusal(found)
-    evidence: dict[str, object] = {"pending": [], "undone": [], "run": place.run}
     plan = domain.plan_undo(own)
+    evidence: dict[str, object] = {"pending": [], "undone": [], "run": place.run, "lines": preview(plan)}
     if not own:
         return Result(plan, False, f"The ledger of {place.database} knows nothing of run {run} (any more).", evidence)
     missing = against_backup(place)
