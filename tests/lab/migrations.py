@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.migration_files import checksum
 from ansible_collections.saasops.runbook.plugins.module_utils.execute import migrate
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Result
 from ansible_collections.saasops.runbook.tests.lab import acts
@@ -28,3 +29,7 @@ def run(
     if files is not None:
         given["files"] = dict(files)
     return migrate.execute(acts.parameters(server, store, database, given), acts.context(check, lines))
+
+
+# what the ledger keeps of a file of which no statement is through
+EMPTY = checksum("")
