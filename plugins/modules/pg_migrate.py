@@ -125,6 +125,71 @@ options:
     description: How long one statement outside a transaction may last, and the command of the engine V(command).
     type: str
     default: 1h
+  command:
+    description:
+      - The application's own migrator, for the engine V(command). It runs on the host of the module, with a clean
+        environment. There it finds C(PGHOST), C(PGPORT), C(PGUSER), C(PGDATABASE), C(PGPASSFILE), C(PGAPPNAME) and
+        C(PGOPTIONS) with the time limits.
+    type: dict
+    suboptions:
+      argv:
+        description: Program and arguments; never a password.
+        type: list
+        elements: str
+        required: true
+      chdir:
+        description: The folder that it runs in.
+        type: path
+      user:
+        description: The user that it runs as; the module's own without it.
+        type: str
+      environment:
+        description:
+          - More variables. C({url}), C({host}), C({port}), C({user}), C({database}), C({password}) and C({options})
+            stand for where it is to work.
+        type: dict
+        default: {}
+      url_variable:
+        description: The variable that gets the whole address, for instance V(DATABASE_URL).
+        type: str
+      host:
+        description: The server as the migrator reaches it, when that is not O(connection.host).
+        type: str
+      port:
+        description: Its port, when that is not O(connection.port).
+        type: int
+      login:
+        description: The role that it logs in as, when that is not O(connection.user).
+        type: str
+      folder:
+        description: Where its files lie, below O(command.chdir). Without it nobody can tell what is pending.
+        type: str
+      suffixes:
+        description: What is taken off the files' names before they are looked for in the ledger, for instance V(.js).
+        type: list
+        elements: str
+        default: []
+      ledger:
+        description: Where it keeps what it applied.
+        type: dict
+        required: true
+        suboptions:
+          table:
+            description: The table, with its schema where the search path does not have it.
+            type: str
+            required: true
+          version_column:
+            description: The column of the names.
+            type: str
+            required: true
+          order:
+            description: The column that tells the order; the names without it.
+            type: str
+  secrets:
+    description:
+      - Variables of the migrator's environment that are secret; they are taken out of its output, too. V(password) is the
+        password of O(command.login) and no variable.
+    type: dict
 seealso:
   - module: saasops.runbook.pg_backup
   - module: saasops.runbook.pg_restore
@@ -211,6 +276,15 @@ undone:
   returned: when O(state=undone) or O(state=rehearsed)
   type: list
   elements: str
+output:
+  description: The last lines of the command, secrets taken out.
+  returned: when O(engine=command) ran it
+  type: list
+  elements: str
+limits_taken:
+  description: Whether the command gave up on a lock at O(lock_timeout); null when that could not be seen.
+  returned: when O(engine=command) and O(state=rehearsed)
+  type: bool
 said:
   description: What was found of interrupted runs.
   returned: when something was applied
@@ -264,6 +338,31 @@ SPEC = {
     "lock_timeout": {"type": "str", "default": "500ms"},
     "lock_wait": {"type": "str", "default": "60s"},
     "limit": {"type": "str", "default": "1h"},
+    "command": {
+        "type": "dict",
+        "options": {
+            "argv": {"type": "list", "elements": "str", "required": True},
+            "chdir": {"type": "path"},
+            "user": {"type": "str"},
+            "environment": {"type": "dict", "default": {}},
+            "url_variable": {"type": "str"},
+            "host": {"type": "str"},
+            "port": {"type": "int"},
+            "login": {"type": "str"},
+            "folder": {"type": "str"},
+            "suffixes": {"type": "list", "elements": "str", "default": []},
+            "ledger": {
+                "type": "dict",
+                "required": True,
+                "options": {
+                    "table": {"type": "str", "required": True},
+                    "version_column": {"type": "str", "required": True},
+                    "order": {"type": "str"},
+                },
+            },
+        },
+    },
+    "secrets": {"type": "dict", "no_log": True},
     **CONNECTION_SPEC,
     **STORE_SPEC,
     **GUARD_SPEC,
@@ -274,7 +373,11 @@ def main() -> None:
     run_module(
         SPEC,
         execute,
-        required_if=[("state", "undone", ["run"]), ("state", "rehearsed", ["rehearses"])],
+        required_if=[
+            ("state", "undone", ["run"]),
+            ("state", "rehearsed", ["rehearses"]),
+            ("engine", "command", ["command"]),
+        ],
         mutually_exclusive=[("files", "path"), ("to", "baseline")],
     )
 
