@@ -70,14 +70,17 @@ class Place:
     def begin(self) -> list[str]:
         """Take the fence, and end what a dead run left at work; sentences. Raises OpsError database_busy."""
         locks.hold(self.hand, self.system, self.database, LOCK_WAIT_SECONDS)
+        # the ledger's own commits must not hang on a standby that is away
+        self.reader.run("SET synchronous_commit = local")
         mark = self.target.connection.application_name
         said = end_leftovers(self.target, self.hand, mark, [self.reader.pid])
         _gone(self.hand, mark, [self.reader.pid])
         return said
 
-    def confirm(self) -> None:
-        """Right before each point of no return: the lease and the fence are still ours."""
-        self.context.admission.confirm()
+    def confirm(self, *, lease: bool = True) -> None:
+        """Right before each point of no return: the lease (when it is to be looked at) and the fence are still ours."""
+        if lease:
+            self.context.admission.confirm()
         locks.confirm(self.hand, self.system, self.database)
 
 

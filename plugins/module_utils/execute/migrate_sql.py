@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
@@ -32,12 +33,12 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.migrate i
     by_statement,
     in_transaction,
 )
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.tables import matching_schemas
 from ansible_collections.saasops.runbook.plugins.module_utils.store import rehearsals
 
 # a migration is text that people wrote; what is larger is something else
 _LARGEST = 8 << 20
+_LEASE_SECONDS = 2.0
 
 
 def read_files(params: Mapping[str, object]) -> dict[str, str]:
@@ -139,9 +140,9 @@ def row_of(place: Place, step: Step, **changes: object) -> Row:
     return replace(row, **changes)  # type: ignore[arg-type]
 
 
-def apply_step(place: Place, step: Step) -> list[str]:
+def apply_step(place: Place, step: Step, *, lease: bool = True) -> list[str]:
     """Run one file in one schema, its row with it. Raises OpsError."""
-    place.confirm()
+    place.confirm(lease=lease)
     hands, script = place.hands(), step.migration.script
     row = step.row
     work = Work(script, step.migration.verify, step.schema, row.done if row else 0, row.begun if row else 0)
@@ -156,13 +157,15 @@ def apply_step(place: Place, step: Step) -> list[str]:
         )
         return []
 
-    def record(session: Session, done: int, begun: int) -> None:
+    began = time.monotonic()
+
+    def record(done: int, begun: int) -> None:
         through = domain.statements_checksum(script, done)
         current = row_of(place, step, state=APPLYING, done=done, begun=begun, done_checksum=through)
-        place.ledger.write(session, current, 0.0)
+        place.ledger.write(place.reader, current, time.monotonic() - began)
 
     said = by_statement(work, place.limits, hands, record)
-    place.ledger.write(place.reader, row_of(place, step), 0.0)
+    place.ledger.write(place.reader, row_of(place, step), time.monotonic() - began)
     return said
 
 
@@ -170,10 +173,14 @@ def _run(place: Place, steps: Sequence[Step]) -> tuple[list[str], list[str]]:
     """What was applied, and remarks. Raises OpsError with what was applied before in its details."""
     applied: list[str] = []
     said: list[str] = []
+    looked, version = 0.0, ""
     for number, step in enumerate(steps, 1):
         place.context.progress(f"{step.place}: {number} of {len(steps)}")
+        # the lease lies in a store that may be far away: among 500 tenants it is looked at every few seconds
+        lease = version != step.migration.version or time.monotonic() - looked > _LEASE_SECONDS
+        looked, version = (time.monotonic() if lease else looked), step.migration.version
         try:
-            said += apply_step(place, step)
+            said += apply_step(place, step, lease=lease)
         except OpsError as error:
             if applied and not place.rehearsing:
                 # a run that failed has no outcome with a way back, and what it applied has one

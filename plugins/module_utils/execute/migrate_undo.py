@@ -24,7 +24,6 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.migrate i
     by_statement,
     in_transaction,
 )
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
 
 
 def _script(row: Row) -> Script:
@@ -51,10 +50,10 @@ def undo_row(place: Place, row: Row) -> list[str]:
         )
         return []
 
-    def record(session: Session, done: int, begun: int) -> None:
+    def record(done: int, begun: int) -> None:
         through = domain.statements_checksum(script, done)
         current = replace(row, state=UNDOING, done=done, begun=begun, done_checksum=through)
-        place.ledger.write(session, current, 0.0)
+        place.ledger.write(place.reader, current, 0.0)
 
     said = by_statement(work, place.limits, place.hands(), record)
     place.ledger.remove(place.reader, row.version, row.schema)

@@ -345,9 +345,9 @@ def _single(session: Watched, statement: Statement, limits: Limits, hands: Hands
 
 
 def by_statement(
-    work: Work, given: Limits, hands: Hands, record: Callable[[Session, int, int], None]
+    work: Work, given: Limits, hands: Hands, record: Callable[[int, int], None]
 ) -> list[str]:
-    """Run what is left of a script, each statement by itself; record(session, done, begun) before each and at the end.
+    """Run what is left of a script, each statement by itself; record(done, begun) before each and at the end.
 
     Returns what was found done by the run that stopped. Raises OpsError migration_incomplete, verify_failed.
     """
@@ -358,7 +358,7 @@ def by_statement(
         for place, statement in enumerate(script.statements):
             if place < work.first:
                 continue
-            record(session, place, place + 1)
+            record(place, place + 1)
             try:
                 found = _single(session, statement, limits, hands, resumed=work.begun == place + 1)
             except OpsError as error:
@@ -370,7 +370,7 @@ def by_statement(
                 said.append(f"{script.file} line {statement.line}: {found}")
             hands.progress(f"{script.file}: statement {place + 1} of {len(script.statements)} is through")
         total = len(script.statements)
-        record(session, total, total)
+        record(total, total)
         _verify(session, work.verify)
     return said
 
