@@ -187,8 +187,8 @@ options:
             type: str
   secrets:
     description:
-      - Variables of the migrator's environment that are secret; they are taken out of its output, too. V(password) is the
-        password of O(command.login) and no variable.
+      - Variables of the migrator's environment that are secret; they are taken out of its output, too. V(password)
+        is the password of O(command.login) and no variable.
     type: dict
 seealso:
   - module: saasops.runbook.pg_backup

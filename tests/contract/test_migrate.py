@@ -22,7 +22,10 @@ from ansible_collections.saasops.runbook.tests.lab.traffic import Readers
 
 pytestmark = pytest.mark.parametrize("server", [15, 18], indirect=True)
 
-TABLE = {"001_table.sql": "CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT g, g FROM generate_series(1, 9) g;"}
+TABLE = {
+    "001_table.sql": "CREATE TABLE t (id int PRIMARY KEY, n int);"
+    " INSERT INTO t SELECT g, g FROM generate_series(1, 9) g;",
+}
 SLOW = {
     **TABLE,
     "002_slow.sql": "ALTER TABLE t ADD a int;\nALTER TABLE t ADD b int;\nSELECT pg_sleep(30);",
@@ -36,7 +39,9 @@ def store(tmp_path: Path) -> Path:
 
 
 def state(server: Server, database: str) -> str:
-    sql = "SELECT coalesce(string_agg(concat(version, schema, ' ', state, ' ', done), ',' ORDER BY version, schema), '')"
+    sql = (
+        "SELECT coalesce(string_agg(concat(version, schema, ' ', state, ' ', done), ',' ORDER BY version, schema), '')"
+    )
     return server.psql(f"{sql} FROM saasops.migrations", database)
 
 
@@ -98,7 +103,11 @@ def test_a_file_and_its_row_commit_together_and_are_not_run_again(server: Server
 
 
 def test_a_verify_script_that_is_not_true_rolls_back(server: Server, database: str, store: Path) -> None:
-    files = {**TABLE, "002_n.sql": "UPDATE t SET n = 0 WHERE id < 9;", "002_n.verify.sql": "SELECT bool_and(n = 0) FROM t"}
+    files = {
+        **TABLE,
+        "002_n.sql": "UPDATE t SET n = 0 WHERE id < 9;",
+        "002_n.verify.sql": "SELECT bool_and(n = 0) FROM t",
+    }
     with pytest.raises(OpsError) as caught:
         migrations.run(server, store, database, files)
     assert caught.value.code == "verify_failed"
@@ -166,7 +175,10 @@ def test_locks_that_become_free_while_it_is_tried_are_taken(server: Server, data
 
 def test_statements_outside_a_transaction_go_on_where_they_failed(server: Server, database: str, store: Path) -> None:
     migrations.run(server, store, database, TABLE)
-    text = "-- saasops: transactional=false\nCREATE INDEX CONCURRENTLY i1 ON t (n);\nCREATE INDEX CONCURRENTLY i2 ON t (m);\nVACUUM t;"
+    text = (
+        "-- saasops: transactional=false\nCREATE INDEX CONCURRENTLY i1 ON t (n);\n"
+        "CREATE INDEX CONCURRENTLY i2 ON t (m);\nVACUUM t;"
+    )
     files = {**TABLE, "002_i.sql": text}
     with pytest.raises(OpsError) as caught:
         migrations.run(server, store, database, files)
@@ -200,13 +212,18 @@ def test_an_invalid_index_of_a_build_that_failed_is_dropped_and_built_again(
     assert server.psql("SELECT indisvalid FROM pg_index WHERE indexrelid = 'i1'::regclass", database) == "t"
 
 
-def test_an_index_that_was_through_when_the_run_died_is_not_built_again(server: Server, database: str, store: Path) -> None:
+def test_an_index_that_was_through_when_the_run_died_is_not_built_again(
+    server: Server, database: str, store: Path
+) -> None:
     migrations.run(server, store, database, TABLE)
     text = "-- saasops: transactional=false\nCREATE INDEX CONCURRENTLY i1 ON t (n);"
     files = {**TABLE, "002_i.sql": text}
     migrations.run(server, store, database, files)
-    server.psql("UPDATE saasops.migrations SET state = 'applying', done = 0, done_checksum = "
-                f"'{migrations.EMPTY}' WHERE version = '002'", database)
+    server.psql(
+        "UPDATE saasops.migrations SET state = 'applying', done = 0, done_checksum = "
+        f"'{migrations.EMPTY}' WHERE version = '002'",
+        database,
+    )
     result = migrations.run(server, store, database, files)
     assert result.evidence["said"] == ["002_i.sql line 2: it was through already"]
     assert state(server, database) == "001 applied 2,002 applied 1"
@@ -293,7 +310,9 @@ def test_nothing_is_begun_without_backup_and_rehearsal(server: Server, database:
 def test_a_role_without_rights_changes_nothing(server: Server, database: str, store: Path) -> None:
     migrations.run(server, store, database, TABLE)
     server.psql("DROP ROLE IF EXISTS plain; CREATE ROLE plain LOGIN PASSWORD 'plain'", database)
-    server.psql("GRANT USAGE ON SCHEMA saasops TO plain; GRANT SELECT, INSERT, UPDATE ON saasops.migrations TO plain", database)
+    server.psql(
+        "GRANT USAGE ON SCHEMA saasops TO plain; GRANT SELECT, INSERT, UPDATE ON saasops.migrations TO plain", database
+    )
     connection = acts.connection(server, user="plain", password="plain")
     try:
         with pytest.raises(OpsError) as caught:

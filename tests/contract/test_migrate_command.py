@@ -74,8 +74,8 @@ def test_without_a_folder_the_ledger_tells_afterwards_that_nothing_was_pending(
 
 def test_a_failure_names_what_was_applied_before_it(server: Server, database: str, app: Path) -> None:
     (app / "migrations" / "1700000000003_broken.js").write_text(BROKEN, encoding="utf-8")
+    argv = ["npx", "--no", "node-pg-migrate", "up", "--no-single-transaction", "--migrations-dir", "migrations"]
     with pytest.raises(OpsError) as caught:
-        argv = ["npx", "--no", "node-pg-migrate", "up", "--no-single-transaction", "--migrations-dir", "migrations"]
         run(server, app, database, command={"argv": argv})
     assert caught.value.code == "command_failed"
     assert caught.value.details["applied"] == ["1700000000001_campaigns", LAST]
@@ -94,10 +94,11 @@ def test_a_lock_that_is_held_stops_the_migrator_at_its_lock_timeout(
     with other.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM campaigns")
     try:
-        with Readers(server.dsn(database), "SELECT count(*) FROM campaigns") as readers:
-            with pytest.raises(OpsError) as caught:
-                environment = {} if by else {"DATABASE_URL": "postgresql:///{database}?host={host}&port={port}&user={user}"}
-                run(server, app, database, command={"url_variable": by, "environment": environment}, lock_timeout="400ms", lock_wait="1s")
+        address = "postgresql:///{database}?host={host}&port={port}&user={user}"
+        command = {"url_variable": by, "environment": {} if by else {"DATABASE_URL": address}}
+        question = "SELECT count(*) FROM campaigns"
+        with Readers(server.dsn(database), question) as readers, pytest.raises(OpsError) as caught:
+            run(server, app, database, command=command, lock_timeout="400ms", lock_wait="1s")
         assert "lock timeout" in caught.value.cause
         assert readers.longest < 1.0
     finally:
@@ -152,7 +153,9 @@ def test_a_migrator_that_takes_no_limits_is_seen_on_the_copy_and_kept_from_the_l
     assert tables(server, database) == "id tenant_id"
 
 
-def test_a_migrator_with_an_address_of_its_own_is_found_out_on_the_copy(server: Server, database: str, app: Path) -> None:
+def test_a_migrator_with_an_address_of_its_own_is_found_out_on_the_copy(
+    server: Server, database: str, app: Path
+) -> None:
     argv = ["npx", "--no", "node-pg-migrate", "up", "1", "--migrations-dir", "migrations"]
     run(server, app, database, command={"argv": argv})
     copy = f"{database}_copy"

@@ -94,9 +94,15 @@ def test_a_module_that_is_stopped_dead_keeps_no_reader_waiting_beyond_the_limit(
     files = {**TABLE, "002_slow.sql": "ALTER TABLE t ADD a int;\n" + "SELECT pg_sleep(0.05);\n" * 60}
     body = {**given(server, store, database, files), "lock_limit": "1500ms"}
     with Readers(server.dsn(database), "SELECT count(*) FROM t") as readers, process("pg_migrate", body) as child:
-        until(lambda: server.psql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(0.05)%'") == "1")
+        until(
+            lambda: (
+                server.psql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(0.05)%'") == "1"
+            )
+        )
         processes.freeze(child.pid)
-        gone = "SELECT count(*) FROM pg_locks WHERE relation = 't'::regclass AND mode = 'AccessExclusiveLock' AND granted"
+        gone = (
+            "SELECT count(*) FROM pg_locks WHERE relation = 't'::regclass AND mode = 'AccessExclusiveLock' AND granted"
+        )
         until(lambda: server.psql(gone, database) == "0", seconds=5)
         os.kill(child.pid, signal.SIGCONT)
         assert outcome(child)["failed"]
@@ -115,7 +121,9 @@ def test_a_build_whose_module_was_killed_is_ended_and_made_again(server: Server,
     result = migrations.run(server, store, database, INDEX)
     assert result.changed
     assert ledger(server, database) == "001 applied 2,002 applied 2"
-    valid = "SELECT string_agg(c.relname || indisvalid, ' ' ORDER BY 1) FROM pg_index JOIN pg_class c ON c.oid = indexrelid"
+    valid = (
+        "SELECT string_agg(c.relname || indisvalid, ' ' ORDER BY 1) FROM pg_index JOIN pg_class c ON c.oid = indexrelid"
+    )
     assert server.psql(f"{valid} WHERE indrelid = 't'::regclass", database) == "i1true i2true"
 
 

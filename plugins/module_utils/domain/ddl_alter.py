@@ -74,7 +74,9 @@ def _rewrites(action: Sequence[Token]) -> bool:
         return rest[:1] == ["TYPE"] or rest[:3] == ["SET", "DATA", "TYPE"]
     if words[:1] == ["ADD"] and not _is_constraint(action):
         found = set(words)
-        return bool(found & (_VOLATILE | _SERIAL) or {"GENERATED", "STORED"} <= found or {"GENERATED", "IDENTITY"} <= found)
+        return bool(
+            found & (_VOLATILE | _SERIAL) or {"GENERATED", "STORED"} <= found or {"GENERATED", "IDENTITY"} <= found
+        )
     return False
 
 
@@ -110,7 +112,9 @@ def alter_table(reader: Reader) -> Verdict:
         words = [token.upper for token in action]
         if words[1:2] == ["PARTITION"] and words[0] in ("ATTACH", "DETACH"):
             child = Reader(action[2:]).name()
-            others.append(Touch(child, ACCESS_EXCLUSIVE if level != SHARE_UPDATE_EXCLUSIVE or words[0] == "ATTACH" else level))
+            others.append(
+                Touch(child, ACCESS_EXCLUSIVE if level != SHARE_UPDATE_EXCLUSIVE or words[0] == "ATTACH" else level)
+            )
             in_transaction = in_transaction and "CONCURRENTLY" not in words
         if _rewrites(action):
             rewrites.append(table)

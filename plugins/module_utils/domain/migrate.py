@@ -94,6 +94,25 @@ def _refuse(code: str, cause: str, remedy: str, **details: object) -> OpsError:
     return OpsError(code, cause, remedy, details)
 
 
+def _row_against(row: Row, migration: Migration | None) -> OpsError | None:
+    """What is wrong with the file of a row."""
+    if migration is None:
+        remedy = f"Put the file back; to go back to before it, undo -e run={row.run or '<id>'}."
+        return _refuse("file_missing", f"{row.title} is applied and its file is gone.", remedy)
+    if row.state == UNDOING:
+        remedy = f"Finish the undo first: undo -e run={row.run}."
+        return _refuse("undo_unfinished", f"The undo of {row.title} stopped half-way.", remedy)
+    if row.state == APPLYING:
+        if statements_checksum(migration.script, row.done) == row.done_checksum:
+            return None
+        remedy = f"Leave its first {row.done} statements as they were; those behind them may be corrected."
+        return _refuse("file_edited", f"{row.title}: statements that ran already were edited.", remedy)
+    if row.checksum != migration.script.checksum:
+        remedy = "Put the file back as it was applied, and write what is to change into a new file."
+        return _refuse("file_edited", f"{row.title} was edited after it was applied.", remedy)
+    return None
+
+
 def _against(situation: Situation, to: int | None) -> list[OpsError]:
     """What speaks against running anything: edited, missing and out-of-order files, an unfinished undo."""
     by_number = {one.number: one for one in situation.migrations}
@@ -106,20 +125,9 @@ def _against(situation: Situation, to: int | None) -> list[OpsError]:
             found.append(error)
 
     for row in situation.rows:
-        migration = by_number.get(row.number)
-        if migration is None:
-            remedy = "Put the file back; to go back to before it, undo -e run=" + (row.run or "<id>") + "."
-            once(_refuse("file_missing", f"{row.title} is applied and its file is gone.", remedy), row.number)
-        elif row.state == UNDOING:
-            remedy = f"Finish the undo first: undo -e run={row.run}."
-            once(_refuse("undo_unfinished", f"The undo of {row.title} stopped half-way.", remedy), row.number)
-        elif row.state == APPLYING:
-            if statements_checksum(migration.script, row.done) != row.done_checksum:
-                remedy = f"Leave its first {row.done} statements as they were; those behind them may be corrected."
-                once(_refuse("file_edited", f"{row.title}: statements that ran already were edited.", remedy), row.number)
-        elif row.checksum != migration.script.checksum:
-            remedy = "Put the file back as it was applied, and write what is to change into a new file."
-            once(_refuse("file_edited", f"{row.title} was edited after it was applied.", remedy), row.number)
+        error = _row_against(row, by_number.get(row.number))
+        if error is not None:
+            once(error, row.number)
     for migration in situation.migrations:
         if to is not None and migration.number > to:
             continue
@@ -249,11 +257,18 @@ def plan_undo(rows: Sequence[Row]) -> Plan:
     for row in rows:
         by_version.setdefault(row.title, []).append(row)
     actions = tuple(
-        Action("undo", f"{title} {checksum(group[0].undo or '')[:12]}", f"by its undo script, in {len(group)} schemas"
-               if group[0].schema else "by its undo script")
+        Action(
+            "undo",
+            f"{title} {checksum(group[0].undo or '')[:12]}",
+            f"by its undo script, in {len(group)} schemas" if group[0].schema else "by its undo script",
+        )
         for title, group in by_version.items()
     )
-    return Plan(VERB, actions, {"files": len(actions), "schemas": max(map(len, by_version.values()), default=0)} if actions else {})
+    return Plan(
+        VERB,
+        actions,
+        {"files": len(actions), "schemas": max(map(len, by_version.values()), default=0)} if actions else {},
+    )
 
 
 def plan_empty_ledger(name: str) -> Plan:

@@ -18,7 +18,7 @@ _PLACE = re.compile(r"\{(url|host|port|user|database|password|options)\}")
 
 @dataclass(frozen=True)
 class LedgerTable:
-    """Where the migrator keeps what it applied: table ("schema.table" or "table"), the column of the names, the order."""
+    """Where the migrator keeps what it applied: table ("schema.table" or "table"), column of the names, their order."""
 
     table: str
     version_column: str
@@ -113,9 +113,7 @@ def address(login: Login, options: str, mark: str) -> str:
     return f"postgresql://{who}@{where}:{login.port}/{quote(login.database, safe='')}?{more}"
 
 
-def environment(
-    command: Command, login: Login, options: str, mark: str, secrets: Mapping[str, str]
-) -> dict[str, str]:
+def environment(command: Command, login: Login, options: str, mark: str, secrets: Mapping[str, str]) -> dict[str, str]:
     """What the migrator finds in its environment, without PGPASSFILE."""
     url = address(login, options, mark)
     values = {
@@ -171,7 +169,9 @@ def plan_of(command: Command, pending: Sequence[str] | None) -> Plan:
         return Plan("migrate", ())
     program = " ".join(command.argv)
     if pending is None:
-        return Plan("migrate", (Action("run", program, "what is pending, its own ledger tells only afterwards"),), {"files": 1})
+        return Plan(
+            "migrate", (Action("run", program, "what is pending, its own ledger tells only afterwards"),), {"files": 1}
+        )
     actions = tuple(Action("apply", name, f"by {program}") for name in pending)
     return Plan("migrate", actions, {"files": len(pending)})
 
@@ -184,7 +184,8 @@ def news(before: Sequence[str], after: Sequence[str]) -> tuple[list[str], list[s
 def tail(lines: Sequence[str], hidden: Sequence[str], most: int = 60) -> list[str]:
     """The last lines of an output, with every secret taken out."""
     found = []
-    for line in lines[-most:]:
+    for given in lines[-most:]:
+        line = given
         for secret in sorted((one for one in hidden if len(one) > 3), key=len, reverse=True):
             line = line.replace(secret, "***")
         found.append(line[:300])

@@ -135,7 +135,9 @@ def _metadata(file: str, text: str) -> Metadata:
     try:
         return Metadata(
             transactional=_BOOL[pairs.get("transactional", "true").lower()],
-            compatible=_BOOL[pairs["compatible_with_previous"].lower()] if "compatible_with_previous" in pairs else None,
+            compatible=_BOOL[pairs["compatible_with_previous"].lower()]
+            if "compatible_with_previous" in pairs
+            else None,
             lock_limit=seconds(pairs["lock_limit"], "lock_limit") if "lock_limit" in pairs else None,
             limit=seconds(pairs["limit"], "limit") if "limit" in pairs else None,
             tenants=tuple(part for part in pairs.get("tenants", "").split(",") if part),

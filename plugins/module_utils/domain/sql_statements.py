@@ -104,7 +104,7 @@ class _Depth:
 
 
 def split(sql: str) -> list[Statement]:
-    """The statements of a text. Raises OpsError sql_failed for text that ends inside a quote, or holds psql commands."""
+    """The statements of a text. Raises OpsError sql_failed: it ends inside a quote, or holds commands of psql."""
     found: list[Statement] = []
     tokens: list[Token] = []
     depth, begun, line = _Depth(), -1, 1

@@ -100,9 +100,7 @@ def _call(
     owner = program.account(command.user)
     with contextlib.ExitStack() as stack:
         if login.password:
-            environment["PGPASSFILE"] = stack.enter_context(
-                program.password_file(passfile_line(login.password), owner)
-            )
+            environment["PGPASSFILE"] = stack.enter_context(program.password_file(passfile_line(login.password), owner))
         code, lines = program.run(
             command.argv,
             command.chdir,
@@ -180,7 +178,7 @@ def _patiently(place: Place, command: Command, before: Sequence[str]) -> Outcome
         tries += 1
         outcome = _run(place, command)
         missed = outcome.code != 0 and (outcome.watch.stopped or domain.missed_locks(outcome.lines))
-        pause = min(10.0, limits.lock_timeout * 2 ** min(tries, 10)) * (0.5 + hands.jitter())
+        pause = min(10.0, limits.lock_timeout * 2.0 ** min(tries, 10)) * (0.5 + hands.jitter())
         if not missed or time.monotonic() + pause >= end:
             return outcome
         if migrator_watch.read(place.reader, command.ledger) != list(before):
@@ -226,7 +224,9 @@ def _judge(
             "migrator take application_name from PGAPPNAME or from its address (url_variable)."
         )
     if not applied:
-        message = f"{command.argv[0]} ended well and its ledger did not change: nothing was pending, or it keeps another."
+        message = (
+            f"{command.argv[0]} ended well and its ledger did not change: nothing was pending, or it keeps another."
+        )
         return Result(plan, False, message, evidence)
     return Result(plan, True, f"Applied in {place.database}: {names}.", evidence)
 
@@ -348,9 +348,10 @@ def _against_limits(place: Place, record: str) -> list[OpsError]:
     return [
         OpsError(
             "limits_not_taken",
-            "On the copy the migrator waited for a lock longer than lock_timeout: its driver takes neither PGOPTIONS nor "
-            "the options of its address.",
-            "Set command.url_variable to the variable that it reads its address from, or set lock_timeout in the migrator.",
+            "On the copy the migrator waited for a lock longer than lock_timeout: its driver takes neither PGOPTIONS "
+            "nor the options of its address.",
+            "Set command.url_variable to the variable that it reads its address from, or set lock_timeout in the "
+            "migrator itself.",
         )
     ]
 

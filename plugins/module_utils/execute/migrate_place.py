@@ -103,7 +103,9 @@ def _gone(session: Session, mark: str, own: Sequence[int]) -> None:
 
 
 def _limits(params: Mapping[str, object]) -> Limits:
-    given = {name: str(params[name]) for name in ("lock_limit", "lock_timeout", "lock_wait", "limit") if params.get(name)}
+    given = {
+        name: str(params[name]) for name in ("lock_limit", "lock_timeout", "lock_wait", "limit") if params.get(name)
+    }
     found = {name: seconds(value, name) for name, value in given.items()}
     if not all(value > 0 for value in found.values()):
         raise OpsError("bad_duration", "A limit of 0 is none.", "Give lengths of time above 0, such as 500ms or 5s.")
@@ -194,7 +196,7 @@ def against_backup(place: Place) -> list[OpsError]:
     return [
         OpsError(
             "backup_too_old",
-            f"The store holds {cause} of {place.live}, and the newest must not be older than {human_duration(longest)}.",
+            f"The store holds {cause} of {place.live}; the newest must not be older than {human_duration(longest)}.",
             "Run the verb backup first (the verb migrate does it by itself), or say backup=off.",
             {"age": age, "backup_max_age": longest},
         )

@@ -15,7 +15,13 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain import migr
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.guard import refusal
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.migrate import APPLIED, APPLYING, BASELINE, Row, Step
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.migrate import (
+    APPLIED,
+    APPLYING,
+    BASELINE,
+    Row,
+    Step,
+)
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.migration_files import Migration, read_folder
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Plan, preview
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.migrate_place import (
@@ -28,11 +34,8 @@ from ansible_collections.saasops.runbook.plugins.module_utils.execute.migrate_pl
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.migrate_undo import undo_rows
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Result
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.ledger import own_tables
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.migrate import (
-    Work,
-    by_statement,
-    in_transaction,
-)
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.migrate import Work, in_transaction
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.migrate_single import by_statement
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.tables import matching_schemas
 from ansible_collections.saasops.runbook.plugins.module_utils.store import rehearsals
 
@@ -278,9 +281,7 @@ def _rehearse_undo(place: Place, steps: Sequence[Step]) -> list[str]:
 
 def _keep(place: Place, migrations: Sequence[Migration]) -> None:
     """Put on record which files, as they are now, stand applied in the rehearsal's database."""
-    there = {
-        (row.version, row.checksum) for row in place.ledger.rows(place.reader) if row.state == APPLIED
-    }
+    there = {(row.version, row.checksum) for row in place.ledger.rows(place.reader) if row.state == APPLIED}
     expected = {str(one) for one in cast("Sequence[object]", place.params.get("expect") or [])}
     for migration in migrations:
         if (migration.version, migration.script.checksum) not in there:

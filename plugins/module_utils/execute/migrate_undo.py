@@ -1,6 +1,6 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The way back from migrations: the undo scripts that the ledger keeps, newest first, with the care of the way there."""
+"""The way back from migrations: the undo scripts that the ledger keeps, newest first, with the same care."""
 
 from __future__ import annotations
 
@@ -19,11 +19,8 @@ from ansible_collections.saasops.runbook.plugins.module_utils.execute.migrate_pl
     tell_switched_off,
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Result
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.migrate import (
-    Work,
-    by_statement,
-    in_transaction,
-)
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.migrate import Work, in_transaction
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.migrate_single import by_statement
 
 
 def _script(row: Row) -> Script:
@@ -70,7 +67,9 @@ def undo_rows(place: Place, rows: Sequence[Row]) -> list[str]:
         except OpsError as error:
             before = f" {len(undone)} of {len(rows)} were undone before." if undone else ""
             details = {**error.details, "undone": undone, "failed": _place(row)}
-            raise OpsError(error.code, f"undo of {_place(row)}: {error.cause}{before}", error.remedy, details) from error
+            raise OpsError(
+                error.code, f"undo of {_place(row)}: {error.cause}{before}", error.remedy, details
+            ) from error
         undone.append(_place(row))
     return undone
 

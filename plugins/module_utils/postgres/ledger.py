@@ -141,7 +141,8 @@ class Ledger:
             render(
                 "INSERT INTO {table:I} ({names:raw}, applied_by) VALUES ("
                 + ", ".join("{" + name + "}" for name in values)
-                + ", session_user) ON CONFLICT (version, schema) DO UPDATE SET {sets:raw}, applied_at = clock_timestamp(),"
+                + ", session_user) ON CONFLICT (version, schema) DO UPDATE SET {sets:raw},"
+                " applied_at = clock_timestamp(),"
                 " applied_by = excluded.applied_by",
                 table=self._table,
                 names=", ".join(values),

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Running the script of a migration: in one transaction that no reader waits long for, or statement by statement.
+"""Running the script of a migration in one transaction that no reader waits long for.
 
 A transaction first takes the locks that its script needs, all tries together within a short time; a try that does not
 get them lets go of everything, so that whoever queued behind it gets through, and comes back after a pause of random
@@ -16,9 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.ddl_locks import classify
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.ddl_words import (
-    ACCESS_EXCLUSIVE,
     LEVELS,
     SHARE_UPDATE_EXCLUSIVE,
     Touch,
@@ -32,11 +30,9 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.sql impor
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.watched import Watched
 
 # lock not available, deadlock, serialization failure: the transaction may be tried again
-_AGAIN = ("55P03", "40P01", "40001")
+AGAIN = ("55P03", "40P01", "40001")
 # cancelled, transaction_timeout, idle_in_transaction_session_timeout, ended by an administrator (the second session)
 _STOPPED = ("57014", "25P04", "25P03", "57P01")
-# the object is there, or gone, already
-_ALREADY = ("42P07", "42710", "42701", "42P06", "42723", "42704", "42P01", "42703")
 # the soft end, by statement_timeout, comes before the hard one, which costs the session
 _SOFT = 0.9
 _LONGEST_PAUSE = 5.0
@@ -87,7 +83,7 @@ class Hands:
     sleep: Callable[[float], None] = time.sleep
 
 
-def _state(error: OpsError) -> str:
+def state_of(error: OpsError) -> str:
     return str(error.details.get("sqlstate") or "")
 
 
@@ -95,8 +91,13 @@ def _sql(touch: Touch) -> str:
     return ".".join(ident(part) for part in touch.table)
 
 
-def _milliseconds(value: float) -> int:
+def milliseconds(value: float) -> int:
     return max(1, int(value * 1000))
+
+
+def pause_after(tries: int, limits: Limits, hands: Hands) -> float:
+    """Seconds until the next try: longer each time, and never the same, so that two runs do not meet for ever."""
+    return min(_LONGEST_PAUSE, limits.lock_timeout * 2.0 ** min(tries, 10)) * (0.5 + hands.jitter())
 
 
 def prepare(session: Session, schema: str) -> None:
@@ -123,19 +124,19 @@ def _take(session: Session, touches: Sequence[Touch], limits: Limits) -> None:
     """All locks within lock_timeout together: what one waited for is not there any more for the next."""
     end = time.monotonic() + limits.lock_timeout
     for touch in touches:
-        left = _milliseconds(end - time.monotonic())
+        left = milliseconds(end - time.monotonic())
         session.run(f"SET LOCAL lock_timeout = {left}")
         session.run(f"LOCK TABLE {_sql(touch)} IN {touch.mode} MODE")
 
 
-def _verify(session: Session, verify: Script | None) -> None:
+def verify(session: Session, script: Script | None) -> None:
     """Raises OpsError verify_failed unless every value of every row of every statement is true."""
-    for statement in verify.statements if verify else ():
+    for statement in script.statements if script else ():
         rows = session.rows(statement.text)
         if not rows or any(value is not True for row in rows for value in row.values()):
             raise OpsError(
                 "verify_failed",
-                f"{verify.file if verify else ''} line {statement.line} is not true.",
+                f"{script.file if script else ''} line {statement.line} is not true.",
                 "Look at what it asks for; the migration was not kept.",
                 {"rows": rows[:5]},
             )
@@ -161,17 +162,17 @@ def _attempt(session: Watched, work: Work, limits: Limits, record: Callable[[Ses
     script, begun = work.script, time.monotonic()
     soft, session.until = begun + limits.lock_limit * _SOFT, begun + limits.lock_limit
     if session.version >= 170000:
-        session.run(f"SET transaction_timeout = {_milliseconds(limits.lock_limit)}")
+        session.run(f"SET transaction_timeout = {milliseconds(limits.lock_limit)}")
     session.run("BEGIN")
 
     def bound() -> None:
-        left = _milliseconds(soft - time.monotonic())
+        left = milliseconds(soft - time.monotonic())
         session.run(f"SET LOCAL statement_timeout = {left}")
 
     bound()
-    session.run(f"SET LOCAL idle_in_transaction_session_timeout = {_milliseconds(limits.lock_limit)}")
+    session.run(f"SET LOCAL idle_in_transaction_session_timeout = {milliseconds(limits.lock_limit)}")
     _take(session, _locks(session, script), limits)
-    lock_timeout = f"SET LOCAL lock_timeout = {_milliseconds(limits.lock_timeout)}"
+    lock_timeout = f"SET LOCAL lock_timeout = {milliseconds(limits.lock_timeout)}"
     session.run(lock_timeout)
     for statement in script.statements:
         bound()
@@ -181,7 +182,7 @@ def _attempt(session: Watched, work: Work, limits: Limits, record: Callable[[Ses
             raise _at(script, statement, error, "It was rolled back: the database is as it was.") from error
         session.run(lock_timeout)
     bound()
-    _verify(session, work.verify)
+    verify(session, work.verify)
     record(session, time.monotonic() - begun)
     bound()
 
@@ -191,7 +192,7 @@ def _commit(session: Watched, hands: Hands, committed: Callable[[Session], bool]
     try:
         session.run("COMMIT")
     except OpsError as error:
-        if _state(error) not in ("", "57P01", "57P02", "57P03", "25P04", "08006", "08003"):
+        if state_of(error) not in ("", "57P01", "57P02", "57P03", "25P04", "08006", "08003"):
             raise
         with contextlib.closing(_again(hands)) as other:
             # while the old backend lives, its commit may still come
@@ -280,11 +281,11 @@ def in_transaction(
                 late = time.monotonic() - begun >= limits.lock_limit * _SOFT
                 session.until = None
                 _roll_back(session)
-                if _state(error) in _STOPPED and late:
+                if state_of(error) in _STOPPED and late:
                     raise _over(work.script, limits, error) from error
-                if _state(error) not in _AGAIN:
+                if state_of(error) not in AGAIN:
                     raise
-                pause = min(_LONGEST_PAUSE, limits.lock_timeout * 2 ** min(tries, 10)) * (0.5 + hands.jitter())
+                pause = pause_after(tries, limits, hands)
                 if time.monotonic() + pause >= end:
                     raise _not_obtained(session, work, tries, error) from error
             except BaseException:
@@ -293,95 +294,3 @@ def in_transaction(
                 raise
         hands.progress(f"{work.script.file}: locks not free, try {tries}; again in {pause:.1f} s")
         hands.sleep(pause)
-
-
-def _debris(session: Session, index: tuple[str, ...]) -> str:
-    """What there is of an index that is built concurrently: "", valid, invalid or building."""
-    name = ".".join(ident(part) for part in index)
-    found = session.rows(
-        render(
-            "SELECT i.indisvalid AS valid, EXISTS (SELECT FROM pg_stat_progress_create_index p"
-            " WHERE p.index_relid = i.indexrelid) AS building FROM pg_index i WHERE i.indexrelid = to_regclass({name})",
-            name=name,
-        )
-    )
-    if not found:
-        return ""
-    return "valid" if found[0]["valid"] else "building" if found[0]["building"] else "invalid"
-
-
-def _single(session: Watched, statement: Statement, limits: Limits, hands: Hands, resumed: bool) -> str:
-    """One statement outside a transaction; a sentence when it was found done. Raises OpsError."""
-    verdict = classify(statement)
-    heavy = any(touch.mode == ACCESS_EXCLUSIVE for touch in verdict.touches) or verdict.kind == "VACUUM FULL"
-    longest = limits.lock_limit if heavy else limits.limit
-    # a concurrent build waits for old transactions and keeps nobody out; a lock_timeout would leave it invalid
-    waits = "CONCURRENTLY" in verdict.kind
-    if resumed and verdict.kind == "CREATE INDEX CONCURRENTLY" and verdict.index:
-        state = _debris(session, verdict.index)
-        if state == "valid":
-            return "it was through already"
-        if state == "invalid":
-            session.run(f"DROP INDEX CONCURRENTLY {'.'.join(ident(part) for part in verdict.index)}")
-    end = time.monotonic() + limits.lock_wait
-    tries = 0
-    while True:
-        tries += 1
-        session.run(f"SET statement_timeout = {_milliseconds(longest)}")
-        session.run(f"SET lock_timeout = {0 if waits else _milliseconds(limits.lock_timeout)}")
-        session.until = time.monotonic() + longest + 1
-        try:
-            session.run(statement.text)
-            return ""
-        except OpsError as error:
-            if resumed and _state(error) in _ALREADY:
-                return "it was through already"
-            pause = min(_LONGEST_PAUSE, limits.lock_timeout * 2 ** min(tries, 10)) * (0.5 + hands.jitter())
-            if _state(error) not in _AGAIN or time.monotonic() + pause >= end:
-                raise
-        finally:
-            session.until = None
-        hands.sleep(pause)
-
-
-def by_statement(
-    work: Work, given: Limits, hands: Hands, record: Callable[[int, int], None]
-) -> list[str]:
-    """Run what is left of a script, each statement by itself; record(done, begun) before each and at the end.
-
-    Returns what was found done by the run that stopped. Raises OpsError migration_incomplete, verify_failed.
-    """
-    limits, script = work.limits(given), work.script
-    said = []
-    with contextlib.closing(Watched(hands.connect(), hands.hand)) as session:
-        prepare(session, work.schema)
-        for place, statement in enumerate(script.statements):
-            if place < work.first:
-                continue
-            record(place, place + 1)
-            try:
-                found = _single(session, statement, limits, hands, resumed=work.begun == place + 1)
-            except OpsError as error:
-                raise _incomplete(script, place, error) from error
-            finally:
-                with contextlib.suppress(OpsError):
-                    prepare(session, work.schema)
-            if found:
-                said.append(f"{script.file} line {statement.line}: {found}")
-            hands.progress(f"{script.file}: statement {place + 1} of {len(script.statements)} is through")
-        total = len(script.statements)
-        record(total, total)
-        _verify(session, work.verify)
-    return said
-
-
-def _incomplete(script: Script, done: int, error: OpsError) -> OpsError:
-    left = [f"line {one.line}: {' '.join(one.text.split())[:80]}" for one in script.statements[done:]]
-    through = f"Statements 1 to {done} are through and stay" if done else "No statement is through"
-    return OpsError(
-        "interrupted" if error.code == "interrupted" else "migration_incomplete",
-        f"{script.file} line {script.statements[done].line}: {error.cause} {through}; left is: {'; '.join(left)}.",
-        f"Run the verb again: it goes on at line {script.statements[done].line}. That statement and those behind it may "
-        "be corrected before.",
-        {**error.details, "code": error.code, "done": done, "left": left},
-    )

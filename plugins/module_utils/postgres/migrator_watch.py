@@ -18,7 +18,8 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.sql impor
 _SEEN = """
 SELECT a.pid,
        CASE WHEN a.wait_event_type = 'Lock' THEN extract(epoch FROM clock_timestamp() - coalesce(
-            (SELECT min({since}) FROM pg_locks l WHERE l.pid = a.pid AND NOT l.granted), a.query_start)) ELSE 0 END AS waits,
+            (SELECT min({since}) FROM pg_locks l WHERE l.pid = a.pid AND NOT l.granted), a.query_start))
+            ELSE 0 END AS waits,
        coalesce((SELECT max(extract(epoch FROM clock_timestamp() - b.query_start)) FROM pg_stat_activity b
                   WHERE b.wait_event_type = 'Lock' AND b.pid <> a.pid AND a.pid = ANY (pg_blocking_pids(b.pid))), 0)
          AS behind
@@ -64,7 +65,7 @@ class Watch:
 
 
 def read(session: Session, ledger: LedgerTable) -> list[str]:
-    """What the migrator's ledger has, in its order; [] when there is no such table. Raises OpsError ledger_unreadable."""
+    """What the migrator's ledger has, in its order; [] when it is not there. Raises OpsError ledger_unreadable."""
     there = session.value(render("SELECT to_regclass({name})::text AS found", name=_sql(ledger.parts)))
     if there is None:
         return []

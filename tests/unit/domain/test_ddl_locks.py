@@ -46,7 +46,9 @@ def test_what_no_transaction_takes_is_known(sql: str) -> None:
     assert not classify(statement).in_transaction
 
 
-@pytest.mark.parametrize("sql", ["DO $$ BEGIN END $$", "SELECT f()", "CALL p()", "DROP INDEX i", "WITH x AS (SELECT 1) SELECT"])
+@pytest.mark.parametrize(
+    "sql", ["DO $$ BEGIN END $$", "SELECT f()", "CALL p()", "DROP INDEX i", "WITH x AS (SELECT 1) SELECT"]
+)
 def test_what_the_text_does_not_tell_is_said_to_be_unknown(sql: str) -> None:
     (statement,) = split(sql)
     assert not classify(statement).known

@@ -41,7 +41,12 @@ def row(version: str, name: str, text: str, **changes: object) -> Row:
 
 
 def situation(
-    files: Mapping[str, str], rows: Sequence[Row] = (), *, tenants: Sequence[str] = (), ledger: bool = True, tables: int = 0
+    files: Mapping[str, str],
+    rows: Sequence[Row] = (),
+    *,
+    tenants: Sequence[str] = (),
+    ledger: bool = True,
+    tables: int = 0,
 ) -> tuple[Situation, list[OpsError]]:
     migrations, errors = read_folder(files)
     patterns = {one.script.metadata.tenants for one in migrations if one.script.metadata.tenants}
@@ -66,7 +71,11 @@ def pending(files: Mapping[str, str], rows: Sequence[Row] = (), to: int | None =
         ([row("001", "a", ONE)], 2, ["002_b"]),
         ([row("001", "a", ONE, state=BASELINE), row("002", "b", TWO, state=BASELINE)], None, ["003_c"]),
         ([row("001", "a", ONE), row("002", "b", TWO), row("003", "c", THREE)], None, []),
-        ([row("001", "a", ONE), row("002", "b", TWO, state=APPLYING, done_checksum=checksum(""))], None, ["002_b", "003_c"]),
+        (
+            [row("001", "a", ONE), row("002", "b", TWO, state=APPLYING, done_checksum=checksum(""))],
+            None,
+            ["002_b", "003_c"],
+        ),
     ],
 )
 def test_what_the_ledger_does_not_have_is_pending(rows: list[Row], to: int | None, expected: list[str]) -> None:

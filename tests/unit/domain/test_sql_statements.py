@@ -23,7 +23,10 @@ ATOMIC = (
         ("", []),
         (";;\n-- nothing\n/* ; */", []),
         ("SELECT 1; SELECT 2", ["SELECT 1", "SELECT 2"]),
-        ("SELECT ';', \";\", $$;$$, $a$;$$;$a$; SELECT E'\\';'", ["SELECT ';', \";\", $$;$$, $a$;$$;$a$", "SELECT E'\\';'"]),
+        (
+            "SELECT ';', \";\", $$;$$, $a$;$$;$a$; SELECT E'\\';'",
+            ["SELECT ';', \";\", $$;$$, $a$;$$;$a$", "SELECT E'\\';'"],
+        ),
         ("/* ; /* ; */ ; */ SELECT 1 -- ;\n;", ["SELECT 1 -- ;"]),
         ("CREATE RULE r AS ON INSERT TO t DO (SELECT 1; SELECT 2); SELECT 3", None),
         (f"{ATOMIC}; SELECT 4", [ATOMIC, "SELECT 4"]),
