@@ -160,7 +160,7 @@ def measure(pairs: int, tell: Callable[[str], None]) -> list[Row]:
             [
                 traffic,
                 f"The same file, and {LONG:g} s of other work in its transaction. The verb rolls it back at its limit "
-                f"of {LIMIT:g} s and refuses it; psql goes on to the end, and readers waited {_longest(long)} s behind it.",
+                f"of {LIMIT:g} s and refuses it; psql goes on to the end: readers waited {_longest(long)} s behind it.",
             ],
         ),
     ]

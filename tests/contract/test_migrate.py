@@ -146,7 +146,11 @@ def test_the_limit_holds_even_when_the_script_switches_statement_timeout_off(
 def test_readers_behind_tries_for_locks_wait_no_longer_than_one_try(server: Server, database: str, store: Path) -> None:
     tables = "".join(f"CREATE TABLE t{n} (id int);" for n in range(4))
     migrations.run(server, store, database, {"001_t.sql": tables})
-    files = {"001_t.sql": tables, "002_a.sql": "".join(f"ALTER TABLE t{n} ADD a int;" for n in range(4))}
+    # the last table is what is held; whoever began before having all locks would hold the first one meanwhile
+    text = "ALTER TABLE t0 ADD a int; SELECT pg_sleep(0.8);" + "".join(
+        f"ALTER TABLE t{n} ADD a int;" for n in (1, 2, 3)
+    )
+    files = {"001_t.sql": tables, "002_a.sql": text}
     with holding(server, database, "SELECT count(*) FROM t3"):
         question = "SELECT count(*) FROM t0, t1, t2, t3"
         with Readers(server.dsn(database), question) as readers, pytest.raises(OpsError) as caught:

@@ -8,6 +8,7 @@ import contextlib
 import os
 import pwd
 import selectors
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -15,9 +16,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
+from ansible_collections.saasops.runbook.plugins.module_utils.transport.local import LocalTransport
 
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "DOCKER_HOST", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS")
 _MEMORY = os.path.join(os.sep, "dev", "shm")
+_PREFIX = "saasops-migrator-"
 _KEPT = 500  # lines
 TICK_SECONDS = 0.2
 
@@ -37,16 +40,32 @@ def account(user: str) -> pwd.struct_passwd:
 
 @contextlib.contextmanager
 def password_file(line: str, owner: pwd.struct_passwd) -> Iterator[str]:
-    """A .pgpass that only this user reads, in memory where there is some, for as long as the context lasts."""
-    place = _MEMORY if os.access(_MEMORY, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="saasops-pass-", dir=place) as folder:
+    """A .pgpass that only this user reads, for as long as the context lasts.
+
+    For the module's own user it has no name and goes with the module, however that ends. For another user it is a file
+    in memory; one that a killed module left is removed by the next.
+    """
+    if owner.pw_uid == os.geteuid():
+        with LocalTransport().secret_file(line) as path:
+            yield path
+        return
+    place = _MEMORY if os.access(_MEMORY, os.W_OK) else tempfile.gettempdir()
+    _sweep(place)
+    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-", dir=place) as folder:
         path = os.path.join(folder, "pgpass")
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
             stream.write(line)
-        if owner.pw_uid != os.geteuid():
-            os.chown(path, owner.pw_uid, owner.pw_gid)
-            os.chown(folder, owner.pw_uid, owner.pw_gid)
+        os.chown(path, owner.pw_uid, owner.pw_gid)
+        os.chown(folder, owner.pw_uid, owner.pw_gid)
         yield path
+
+
+def _sweep(place: str) -> None:
+    """Remove what modules left that were killed."""
+    for name in os.listdir(place):
+        pid = name[len(_PREFIX) :].partition("-")[0]
+        if name.startswith(_PREFIX) and pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
+            shutil.rmtree(os.path.join(place, name), ignore_errors=True)
 
 
 def run(
