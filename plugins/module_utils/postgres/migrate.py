@@ -33,8 +33,9 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.watched i
 AGAIN = ("55P03", "40P01", "40001")
 # cancelled, transaction_timeout, idle_in_transaction_session_timeout, ended by an administrator (the second session)
 _STOPPED = ("57014", "25P04", "25P03", "57P01")
-# the soft end, by statement_timeout, comes before the hard one, which costs the session
-_SOFT = 0.9
+# shares of lock_limit: the soft end is statement_timeout's, then a cancel from the second session; the hard end, which
+# costs the session, is the limit itself
+_SOFT, _HARDER = 0.9, 0.95
 _LONGEST_PAUSE = 5.0
 
 
@@ -160,7 +161,8 @@ def _over(script: Script, limits: Limits, error: OpsError) -> OpsError:
 def _attempt(session: Watched, work: Work, limits: Limits, record: Callable[[Session, float], None]) -> None:
     """One try. Raises OpsError; the transaction is open or broken then."""
     script, begun = work.script, time.monotonic()
-    soft, session.until = begun + limits.lock_limit * _SOFT, begun + limits.lock_limit
+    soft = begun + limits.lock_limit * _SOFT
+    session.bound(begun + limits.lock_limit * _HARDER, begun + limits.lock_limit)
     if session.version >= 170000:
         session.run(f"SET transaction_timeout = {milliseconds(limits.lock_limit)}")
     session.run("BEGIN")
@@ -279,7 +281,7 @@ def in_transaction(
                 return
             except OpsError as error:
                 late = time.monotonic() - begun >= limits.lock_limit * _SOFT
-                session.until = None
+                session.bound()
                 _roll_back(session)
                 if state_of(error) in _STOPPED and late:
                     raise _over(work.script, limits, error) from error
@@ -289,7 +291,7 @@ def in_transaction(
                 if time.monotonic() + pause >= end:
                     raise _not_obtained(session, work, tries, error) from error
             except BaseException:
-                session.until = None
+                session.bound()
                 _roll_back(session)
                 raise
         hands.progress(f"{work.script.file}: locks not free, try {tries}; again in {pause:.1f} s")

@@ -66,7 +66,7 @@ def _single(session: Watched, statement: Statement, limits: Limits, hands: Hands
         tries += 1
         session.run(f"SET statement_timeout = {milliseconds(longest)}")
         session.run(f"SET lock_timeout = {0 if waits else milliseconds(limits.lock_timeout)}")
-        session.until = time.monotonic() + longest + 1
+        session.bound(time.monotonic() + longest + 1, time.monotonic() + longest + 2)
         try:
             session.run(statement.text)
             return ""
@@ -77,7 +77,7 @@ def _single(session: Watched, statement: Statement, limits: Limits, hands: Hands
             if state_of(error) not in AGAIN or time.monotonic() + pause >= end:
                 raise
         finally:
-            session.until = None
+            session.bound()
         hands.sleep(pause)
 
 

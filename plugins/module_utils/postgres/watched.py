@@ -8,6 +8,7 @@ A second session of the same server is the hand that cancels, and ends what a ca
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -18,16 +19,20 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session i
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.sql import render
 
 _T = TypeVar("_T")
-# between a cancel and the end of the session, for what does not listen to a cancel
+# after a signal to us: between the cancel and the end of the session
 PATIENCE_SECONDS = 1.0
 
 
 class Watched:
-    """See postgres.session.Session. until: a time.monotonic() after which statements are cancelled, None for none."""
+    """See postgres.session.Session. What bounds it are moments of time.monotonic(), see bound."""
 
     def __init__(self, session: Session, hand: Session) -> None:
         self._session, self._hand = session, hand
-        self.until: float | None = None
+        self._cancel_at = self._end_at = math.inf
+
+    def bound(self, cancel_at: float = math.inf, end_at: float = math.inf) -> None:
+        """From when on the statement that runs is cancelled, and from when on the session is ended."""
+        self._cancel_at, self._end_at = cancel_at, end_at
 
     @property
     def pid(self) -> int:
@@ -77,23 +82,13 @@ class Watched:
         return found[0]
 
     def _wait(self, done: threading.Event) -> None:
-        cancelled = ended = False
-        while not done.wait(self._next(cancelled)):
-            now = time.monotonic()
-            if self.until is None or now < self.until:
-                continue
-            if not cancelled:
-                cancelled = True
-                self._signal("pg_cancel_backend")
-            elif not ended and now >= self.until + PATIENCE_SECONDS:
-                ended = True
-                self._signal("pg_terminate_backend")
-
-    def _next(self, cancelled: bool) -> float:
-        """Seconds until it is looked again."""
-        if self.until is None:
-            return 60.0
-        return max(0.01, min(60.0, self.until - time.monotonic() if not cancelled else 0.2))
+        acts = [(self._cancel_at, "pg_cancel_backend"), (self._end_at, "pg_terminate_backend")]
+        for moment, function in acts:
+            while (left := moment - time.monotonic()) > 0:
+                if done.wait(min(left, 60.0)):
+                    return
+            self._signal(function)
+        done.wait()
 
     def _signal(self, function: str) -> None:
         # the hand may be gone with the server; then there is nothing left to signal
