@@ -40,12 +40,19 @@ class _Place:
             server.psql(f"CREATE INDEX ON {table} (id)", DATABASE)
         self._apply("SELECT 1;", baseline=0)
 
-    def _apply(self, text: str, **options: object) -> bool:
+    def _apply(self, text: str, lock_limit: float = LIMIT, baseline: int | None = None) -> bool:
         """Whether the file was applied; one that was over its limit is taken away again."""
         self._number += 1
         name = f"{self._number:03}_file.sql"
         try:
-            migrations.run(self.server, self._store, DATABASE, {**self._files, name: text}, **options)
+            migrations.run(
+                self.server,
+                self._store,
+                DATABASE,
+                {**self._files, name: text},
+                lock_limit=f"{int(lock_limit * 1000)}ms",
+                baseline=baseline,
+            )
         except OpsError as error:
             if error.code != "over_lock_limit":
                 raise FailedError(error.message) from error
@@ -87,7 +94,7 @@ class _Place:
         return seconds, {"longest_wait": round(longest, 3), "applied": applied}
 
     def ours(self, text: str) -> bool:
-        return self._apply(text, lock_limit=f"{int(LIMIT)}s", lock_timeout="500ms")
+        return self._apply(text)
 
     def columns(self) -> Iterator[str]:
         """Files that add one column to each table, never the same one."""
