@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +15,8 @@ import pytest
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.ddl_words import LEVELS
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.undo_run import way_back
+from ansible_collections.saasops.runbook.plugins.module_utils.module import Unguarded
 from ansible_collections.saasops.runbook.tests.lab import acts, migrations
 from ansible_collections.saasops.runbook.tests.lab.ddl import LOCKS, SCENE
 from ansible_collections.saasops.runbook.tests.lab.postgres import Server
@@ -338,3 +340,22 @@ def test_a_role_that_has_timeouts_of_its_own_migrates_all_the_same(server: Serve
         assert time.monotonic() - began < 10
     finally:
         server.psql(f"ALTER ROLE postgres IN DATABASE {database} RESET ALL")
+
+
+def test_what_was_applied_before_a_failure_has_its_way_back_on_record(
+    server: Server, database: str, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[tuple[str, Mapping[str, object]]] = []
+    monkeypatch.setattr(Unguarded, "says", lambda _self, kind, facts: said.append((kind, facts)))
+    files = {**TABLE, "001_table.undo.sql": "DROP TABLE t;", "002_bad.sql": "SELECT nowhere;"}
+    with pytest.raises(OpsError) as caught:
+        migrations.run(server, store, database, files)
+    assert caught.value.details["applied"] == ["001_table"]
+    # what was switched off goes on record as well
+    assert [facts["code"] for kind, facts in said if kind == "bypass"] == ["backup_off", "staging_off"]
+    ((kind, facts),) = [one for one in said if one[0] == "note"]
+    record = {"kind": kind, "run": "r", "host": "h", "verb": "migrate", **facts}
+    ended = {"kind": "outcome", "run": "r", "host": "h", "verb": "migrate", "failed": True, "changed": False}
+    undo = way_back([record, ended], "r", "h")  # type: ignore[list-item]
+    result = migrations.run(server, store, database, state="undone", run=undo["migrated_by"])
+    assert result.evidence["undone"] == ["001_table"]
