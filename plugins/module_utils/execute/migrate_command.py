@@ -33,6 +33,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.store import rehea
 from ansible_collections.saasops.runbook.plugins.module_utils.store.sets import read_json
 from ansible_collections.saasops.runbook.plugins.module_utils.transport import program
 
+_Body = Mapping[str, object]
 _LARGEST = 8 << 20
 # how much longer than lock_timeout a migrator that obeys it may take to give up
 _SLACK_SECONDS = 4.0
@@ -74,8 +75,8 @@ def _files(command: Command) -> dict[str, str]:
 
 def _login(place: Place) -> Login:
     connection = place.target.connection
-    body = cast("Mapping[str, object]", place.params.get("command") or {})
-    secrets = cast("Mapping[str, object]", place.params.get("secrets") or {})
+    body = cast("_Body", place.params.get("command") or {})
+    secrets = cast("_Body", place.params.get("secrets") or {})
     return Login(
         host=str(body.get("host") or connection.host),
         port=int(str(body.get("port") or connection.port)),
@@ -93,7 +94,7 @@ def _call(
     limits, login = place.limits, _login(place)
     mark = place.target.connection.application_name
     options = domain.pgoptions(limits.lock_timeout, limits.limit)
-    secrets = {str(k): str(v) for k, v in cast("Mapping[str, object]", place.params.get("secrets") or {}).items()}
+    secrets = {str(k): str(v) for k, v in cast("_Body", place.params.get("secrets") or {}).items()}
     own = {name: value for name, value in secrets.items() if name != "password"}
     environment = domain.environment(command, login, options, mark, own)
     hidden = [*secrets.values(), login.password, domain.address(login, options, mark)]
@@ -133,7 +134,7 @@ def _evidence(place: Place, plan: Plan, pending: Sequence[str] | None) -> dict[s
 
 def migrate(place: Place) -> Result:
     """States applied and rehearsed. An undo is the application's, or a restore."""
-    command = domain.parse_command(cast("Mapping[str, object]", place.params.get("command") or {}))
+    command = domain.parse_command(cast("_Body", place.params.get("command") or {}))
     if place.params.get("state") == "undone":
         raise OpsError(
             "no_way_back",
