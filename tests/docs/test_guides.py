@@ -213,7 +213,7 @@ def test_migrate_can_be_followed_from_its_first_to_its_last_command(
         for blocks in sections("docs/migrate.md").values():
             somebody.follow(blocks)
         assert "changed=0" in somebody.outputs[-1]
-        assert "ACCESS EXCLUSIVE on orders" in somebody.outputs[3]
+        assert "ACCESS EXCLUSIVE on orders" in somebody.outputs[2]
         run = shop.server.psql("SELECT run FROM saasops.migrations WHERE version = '002'", "shop")
         (command,) = re.findall(r"^\$ (ansible-playbook saasops.runbook.undo .*)$", guide_text("docs/migrate.md"), re.M)
         code, output = somebody.shell(re.sub(r"run=\S+", f"run={run}", command))
