@@ -24,7 +24,7 @@ COLLECTIONS = ROOT.parents[2] if LAID_OUT else ROOT
 if str(COLLECTIONS) not in sys.path:
     sys.path.insert(0, str(COLLECTIONS))
 
-NAMES = ("backup", "restore", "upstream", "guard", "memory")
+NAMES = ("backup", "restore", "upstream", "guard", "migrate", "memory")
 RESULTS, TABLE = HERE / "results.json", HERE / "results.md"
 
 
@@ -47,6 +47,7 @@ def _measure(wanted: Sequence[str], megabytes: float, pairs: int, output: Path) 
         row_backup,
         row_guard,
         row_memory,
+        row_migrate,
         row_restore,
         row_upstream,
     )
@@ -72,7 +73,7 @@ def _measure(wanted: Sequence[str], megabytes: float, pairs: int, output: Path) 
         path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         (output / TABLE.name).write_text(table(results), encoding="utf-8")
 
-    if set(wanted) - {"memory", "guard"}:
+    if set(wanted) - {"memory", "guard", "migrate"}:
         with scene(megabytes, tell) as place:
             sides: dict[str, Callable[[Scene, int], Row | list[Row]]] = {
                 "backup": row_backup.measure,
@@ -87,6 +88,9 @@ def _measure(wanted: Sequence[str], megabytes: float, pairs: int, output: Path) 
     if "guard" in wanted:
         tell("row guard")
         run(lambda: row_guard.measure(pairs, tell), row_guard.MEGABYTES)
+    if "migrate" in wanted:
+        tell("row migrate")
+        run(lambda: row_migrate.measure(pairs, tell), 0.0)
     if "memory" in wanted:
         tell("row memory")
         run(lambda: row_memory.measure(megabytes, tell))

@@ -79,6 +79,11 @@ class Admitted:
         self._deadline = Deadline(None if self.break_glass else self._request.deadline)
 
     @property
+    def run(self) -> str:
+        """The run's id."""
+        return self._request.run
+
+    @property
     def break_glass(self) -> str:
         """The reason, "" without."""
         return self._ground.glass

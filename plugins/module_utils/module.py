@@ -106,6 +106,8 @@ class Context:
     go_past: Callable[[OpsError, str], bool] = lambda _error, _what: False
     # the inventory's saasops_silence, for whoever ends silences of other runs
     silence: Mapping[str, object] | None = None
+    # the run's id, "" when nobody gave one
+    run: str = ""
 
     def authorise(self, plan: Plan) -> None:
         """Stop here unless the plan may be carried out now. Nothing is asked in check mode."""
@@ -166,7 +168,7 @@ def run_module(
         with _progress(path) as progress:
             context = Context(check_mode, now, progress, module.warn, admission or Unguarded(), silence=quiet)
             if guard:
-                context = replace(context, break_glass=guard.break_glass, go_past=guard.go_past)
+                context = replace(context, break_glass=guard.break_glass, go_past=guard.go_past, run=guard.run)
             result = execute(params, context)
     except OpsError as error:
         told = admission.refused(error) if admission else {}

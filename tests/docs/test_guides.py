@@ -203,3 +203,27 @@ def test_the_journal_is_proven_by_the_command_of_the_safety_guide(reader: MakeRe
     (somebody.work / "inventory.yml").write_text(json.dumps(hosts), encoding="utf-8")
     somebody.follow(sections("docs/safety.md")["What was done: the journal"])
     assert "The journal holds no record yet." in somebody.outputs[-1]
+
+
+def test_migrate_can_be_followed_from_its_first_to_its_last_command(
+    reader: MakeReader, shop: Shop, store: Path
+) -> None:
+    somebody = reader()
+    try:
+        for blocks in sections("docs/migrate.md").values():
+            somebody.follow(blocks)
+        assert "changed=0" in somebody.outputs[-1]
+        assert "ACCESS EXCLUSIVE on orders" in somebody.outputs[2]
+        run = shop.server.psql("SELECT run FROM saasops.migrations WHERE version = '002'", "shop")
+        (command,) = re.findall(r"^\$ (ansible-playbook saasops.runbook.undo .*)$", guide_text("docs/migrate.md"), re.M)
+        code, output = somebody.shell(re.sub(r"run=\S+", f"run={run}", command))
+        assert code == 0, output
+        assert shop.server.psql("SELECT to_regclass('customers') IS NULL", "shop") == "t"
+    finally:
+        shop.server.psql("DROP SCHEMA IF EXISTS saasops CASCADE; DROP TABLE IF EXISTS customers", "shop")
+        shop.server.psql("ALTER TABLE orders DROP COLUMN IF EXISTS customer", "shop")
+
+
+def guide_text(document: str) -> str:
+    """The text of a guide."""
+    return (ROOT / document).read_text(encoding="utf-8")

@@ -40,6 +40,7 @@ ORDER = (
     "pg_swap",
     "pg_verify",
     "pg_restore_tenant",
+    "pg_migrate",
     "pg_hold",
     "pg_index",
     "guard_approve",
@@ -93,6 +94,8 @@ def fitted(
                 options["connection"] = connection(scratch if "live_connection" in options else server)
             if "live_connection" in options:
                 options["live_connection"] = connection(server)
+            if options.get("path") == "/srv/podcastflow/migrations":
+                options["path"] = str(migration(store.parent / "migrations"))
             if "store" in options:
                 options["store"] = {"path": str(store)}
             if "poolers" in options:
@@ -107,6 +110,14 @@ def fitted(
             if "plan" in options:
                 (options["plan"],) = (path.stem for path in (store / "plans").iterdir())
     return task
+
+
+def migration(folder: Path) -> Path:
+    """The folder of migrations that the examples speak of."""
+    folder.mkdir(exist_ok=True)
+    (folder / "001_begin.sql").write_text("SELECT 1;\n", encoding="utf-8")
+    (folder / "002_note.sql").write_text("CREATE TABLE public.note (text text);\n", encoding="utf-8")
+    return folder
 
 
 def test_every_module_has_examples_and_a_place_in_the_order(server: Server) -> None:

@@ -202,3 +202,48 @@ class Pooled(_Client):
             self.errors.append(str(error).strip())
         finally:
             connection.close()
+
+
+class Readers(_Client):
+    """A client that asks one question again and again, over connections that stay; who waits is measured.
+
+    longest: seconds of the slowest answer; count: how many answers; times: (time.monotonic() at its end, seconds).
+    """
+
+    def __init__(self, dsn: str, question: str, pause: float = 0.005) -> None:
+        super().__init__()
+        self._dsn, self._question, self._pause = dsn, question, pause
+        self.times: list[tuple[float, float]] = []
+
+    @property
+    def count(self) -> int:
+        return len(self.times)
+
+    @property
+    def longest(self) -> float:
+        return max((seconds for _end, seconds in self.times), default=0.0)
+
+    def __enter__(self) -> Readers:
+        self.begin(10.0)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.finish()
+
+    def _work(self) -> None:
+        connection = psycopg2.connect(self._dsn, connect_timeout=5)
+        connection.autocommit = True
+        try:
+            with connection.cursor() as cursor:
+                while not self._ending.is_set():
+                    begun = time.monotonic()
+                    cursor.execute(self._question)
+                    cursor.fetchall()
+                    end = time.monotonic()
+                    self.times.append((end, end - begun))
+                    self._started_well.set()
+                    self._ending.wait(self._pause)
+        finally:
+            connection.close()

@@ -10,7 +10,7 @@ from pathlib import Path
 from checks.layout import TREE
 
 SERVERS = frozenset({"postgres", "alerts", "metrics"})
-LAB = frozenset({"postgres", "docker", "ssh", "alerts", "metrics"})
+LAB = frozenset({"postgres", "docker", "ssh", "alerts", "metrics", "npm"})
 BROWSER = frozenset({"browser"})
 
 

@@ -7,8 +7,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 # every option and suboption of our modules that is no_log; a test holds this against all argument specs
+BAG = "secrets"  # a dictionary of which every value is one
 SECRETS = frozenset(
-    {"access_key", "api_key", "password", "secret_key", "session_token", "bearer_token", "pgpass", "url_password"}
+    {
+        "access_key",
+        "api_key",
+        "password",
+        "secret_key",
+        "session_token",
+        "bearer_token",
+        "pgpass",
+        "url_password",
+        BAG,
+    }
 )
 
 
@@ -20,6 +31,8 @@ def carried(values: object, path: str = "") -> list[str]:
             here = f"{path}.{name}" if path else str(name)
             if str(name) in SECRETS and not isinstance(value, Mapping):
                 found += [here] if value else []
+            elif str(name) == BAG and isinstance(value, Mapping):
+                found += [f"{here}.{key}" for key, secret in value.items() if secret]
             else:
                 found += carried(value, here)
         return found

@@ -1,0 +1,102 @@
+# Copyright (c) 2026 saasops.runbook contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The way back from migrations: the undo scripts that the ledger keeps, newest first, with the same care."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ansible_collections.saasops.runbook.plugins.module_utils.domain import migrate as domain
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.guard import refusal
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.migrate import UNDOING, Row
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.migration_files import Script, read_script
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import preview
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.migrate_place import (
+    Place,
+    against_backup,
+    tell_switched_off,
+)
+from ansible_collections.saasops.runbook.plugins.module_utils.module import Result
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.migrate import Work, in_transaction
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.migrate_single import by_statement
+
+
+def _script(row: Row) -> Script:
+    return read_script(f"{row.title}.undo.sql", row.undo or "")
+
+
+def _place(row: Row) -> str:
+    return f"{row.title} in {row.schema}" if row.schema else row.title
+
+
+def undo_row(place: Place, row: Row) -> list[str]:
+    """Run one undo script, and take its row away with it. Raises OpsError."""
+    place.confirm()
+    script = _script(row)
+    undoing = row.state == UNDOING
+    work = Work(script, None, row.schema, row.done if undoing else 0, row.begun if undoing else 0)
+    if script.metadata.transactional:
+        in_transaction(
+            work,
+            place.limits,
+            place.hands(),
+            lambda session, _seconds: place.ledger.remove(session, row.version, row.schema),
+            lambda session: not place.ledger.has(session, row.version, row.schema),
+        )
+        return []
+
+    def record(done: int, begun: int) -> None:
+        through = domain.statements_checksum(script, done)
+        current = replace(row, state=UNDOING, done=done, begun=begun, done_checksum=through)
+        place.ledger.write(place.reader, current, 0.0)
+
+    said = by_statement(work, place.limits, place.hands(), record)
+    place.ledger.remove(place.reader, row.version, row.schema)
+    return said
+
+
+def undo_rows(place: Place, rows: Sequence[Row]) -> list[str]:
+    """Run the undo scripts of rows in this order. Raises OpsError with what was undone before in its details."""
+    undone: list[str] = []
+    for row in rows:
+        place.context.progress(f"undo of {_place(row)}: {len(undone) + 1} of {len(rows)}")
+        try:
+            undo_row(place, row)
+        except OpsError as error:
+            before = f" {len(undone)} of {len(rows)} were undone before." if undone else ""
+            details = {**error.details, "undone": undone, "failed": _place(row)}
+            raise OpsError(
+                error.code, f"undo of {_place(row)}: {error.cause}{before}", error.remedy, details
+            ) from error
+        undone.append(_place(row))
+    return undone
+
+
+def undo(place: Place, run: str) -> Result:
+    """State undone: go back from what one run applied."""
+    if not run:
+        raise OpsError("run_missing", "An undo needs the run that it goes back from.", "Say undo -e run=<id>.")
+    rows = place.ledger.rows(place.reader) if place.ledger.exists(place.reader) else []
+    own, found = domain.decide_undo(rows, run)
+    if found:
+        raise refusal(found)
+    plan = domain.plan_undo(own)
+    evidence: dict[str, object] = {"pending": [], "undone": [], "run": place.run, "lines": preview(plan)}
+    if not own:
+        return Result(plan, False, f"The ledger of {place.database} knows nothing of run {run} (any more).", evidence)
+    missing = against_backup(place)
+    if place.context.check_mode:
+        evidence["lacks"] = [one.code for one in missing]
+        plan = replace(plan, warnings=tuple(f"[{one.code}] {one.cause}" for one in missing))
+        return Result(plan, True, f"{len(own)} undo scripts would run in {place.database}.", evidence)
+    if missing:
+        raise refusal(missing)
+    for row in own:
+        _script(row)
+    place.context.authorise(plan)
+    place.begin()
+    tell_switched_off(place)
+    evidence["undone"] = undo_rows(place, own)
+    return Result(plan, True, f"{len(own)} migrations of run {run} are undone in {place.database}.", evidence)
