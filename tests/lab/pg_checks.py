@@ -45,7 +45,7 @@ def measured(survey: Survey, name: str) -> dict[str, Measurement]:
 def outcome(survey: Survey, name: str, **thresholds: str) -> Outcome:
     """What a check came to, with other thresholds if given (warning=, critical=)."""
     item = BY_NAME[name]
-    check = replace(item.check, **thresholds)  # type: ignore[arg-type] - texts only
+    check = replace(item.check, **thresholds)  # type: ignore[arg-type]
     return judge(check, item.measure(survey), None, time.time())
 
 

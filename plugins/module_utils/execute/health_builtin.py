@@ -114,7 +114,7 @@ def _expect(options: Mapping[str, object]) -> Mapping[str, object]:
 def limits(options: Mapping[str, object]) -> Limits:
     """What is too small to be looked at."""
     own = {name: int(str(value)) for name, value in _expect(options).items() if name.startswith("least_")}
-    return Limits(**own)  # type: ignore[arg-type] - counts only
+    return Limits(**own)  # type: ignore[arg-type]
 
 
 def expected(options: Mapping[str, object]) -> Expected:
@@ -140,10 +140,10 @@ def expected(options: Mapping[str, object]) -> Expected:
     )
 
 
-def _rpo(options: Mapping[str, object]) -> float | None:
+def _rpo(options: Mapping[str, object]) -> int | None:
     """Seconds, None when none is given. Raises OpsError bad_duration."""
     given = _expect(options).get("rpo")
-    return None if given in (None, "") else float(parse_duration(str(given), "expect.rpo"))
+    return None if given in (None, "") else parse_duration(str(given), "expect.rpo")
 
 
 def _points(scene: Scene) -> Sequence[RecoveryPoint] | OpsError | None:
