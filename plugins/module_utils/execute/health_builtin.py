@@ -114,7 +114,7 @@ def _expect(options: Mapping[str, object]) -> Mapping[str, object]:
 def limits(options: Mapping[str, object]) -> Limits:
     """What is too small to be looked at."""
     own = {name: int(str(value)) for name, value in _expect(options).items() if name.startswith("least_")}
-    return Limits(**own)  # type: ignore[arg-type]
+    return Limits(**own)
 
 
 def expected(options: Mapping[str, object]) -> Expected:
