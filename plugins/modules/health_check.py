@@ -368,7 +368,7 @@ options:
         description: How many standbys ought to be connected.
         type: int
       settings:
-        description: Settings and the values that are asked for, for instance V({synchronous_commit: "on"}).
+        description: Names of settings, each with the value that is asked for; for instance C(synchronous_commit).
         type: dict
         default: {}
       timeouts:

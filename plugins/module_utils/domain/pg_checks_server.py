@@ -207,7 +207,7 @@ def _timeouts(survey: Survey) -> list[Measurement]:
             Measurement(
                 value=OK if good else UNWISE,
                 scope=scope,
-                detail=(f"{said}; at most {wanted.at_most:g} s are asked for",),
+                detail=(f"{said}; at most {wanted.at_most:g} s are asked for: {_alter(wanted)}",),
                 remedy=Remedy("", {}, _alter(wanted)),
             )
         )
