@@ -31,8 +31,8 @@ def test_health_names_what_is_wrong_and_what_the_inventory_expected(server15: po
         assert run.changed == 0
         assert "saasops.runbook.index" in run.output
         assert "name=public.again" in run.output
-        assert "ALTER ROLE looker SET statement_timeout" in run.output
-        assert "standbys that ought to be connected" in run.output
+        assert "ALTER ROLE looker SET statement_timeout" in run.output, run.output
+        assert "0 connected; 1 expected" in run.output
     finally:
         server15.dropdb("looked_at")
         server15.psql("DROP ROLE looker")

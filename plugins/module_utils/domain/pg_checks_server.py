@@ -150,7 +150,9 @@ def _settings(survey: Survey) -> list[Measurement]:
     if survey.expected.replicas and values.get("wal_level") == "minimal":
         found.append(_setting("wal_level", UNWISE, "wal_level = minimal lets no standby follow"))
     for name, wanted in sorted(survey.expected.values.items()):
-        if name in values and values[name] != wanted:
+        if name not in values:
+            found.append(Measurement(missing="there is no such setting, or it is not visible", scope=name))
+        elif values[name] != wanted:
             found.append(_setting(name, UNWISE, f"{name} = {values[name]}, and the inventory asks for {wanted}"))
     if values.get("idle_in_transaction_session_timeout") == "0":
         found.append(
@@ -199,8 +201,13 @@ def _timeouts(survey: Survey) -> list[Measurement]:
     }
     found = []
     for wanted in survey.expected.timeouts:
-        value = _in_force(wanted, given, servers)
         scope = " of ".join(part for part in (wanted.setting, wanted.role, wanted.database) if part)
+        value = _in_force(wanted, given)
+        if value is None and _ours_hides(wanted, given, survey):
+            why = f"the server's own {wanted.setting} is hidden from {survey.facts.role}, which has one of its own"
+            found.append(Measurement(missing=why, scope=scope))
+            continue
+        value = servers.get(wanted.setting) if value is None else value
         said = "is off" if not value else f"is {value:g} s"
         good = bool(value) and value is not None and value <= wanted.at_most
         found.append(
@@ -214,14 +221,23 @@ def _timeouts(survey: Survey) -> list[Measurement]:
     return found or [Measurement(value=OK, detail=("the inventory asks for no timeout",))]
 
 
-def _in_force(wanted: Timeout, given: Sequence[Row], servers: dict[str, float | None]) -> float | None:
-    """As a new session of that role in that database gets it: role in database, role, database, server."""
-    places = ((wanted.role, wanted.database), (wanted.role, ""), ("", wanted.database), ("", ""))
+def _in_force(wanted: Timeout, given: Sequence[Row]) -> float | None:
+    """As a new session of that role in that database gets it: role in database, role, database; None: the server's."""
+    places = ((wanted.role, wanted.database), (wanted.role, ""), ("", wanted.database))
     for role, database in places:
         for row in given:
             if (text(row, "role"), text(row, "database"), text(row, "name")) == (role, database, wanted.setting):
                 return setting_seconds(text(row, "setting"))
-    return servers.get(wanted.setting)
+    return None
+
+
+def _ours_hides(wanted: Timeout, given: Sequence[Row], survey: Survey) -> bool:
+    """Whether our own session starts with another value than the server's."""
+    ours = ("", survey.facts.role), ("", survey.facts.database)
+    return any(
+        text(row, "name") == wanted.setting and text(row, "role") in ours[0] and text(row, "database") in ours[1]
+        for row in given
+    )
 
 
 def _alter(wanted: Timeout) -> str:

@@ -179,7 +179,10 @@ GIVEN: list[Row] = [
     {"role": "app", "database": "", "name": "statement_timeout", "setting": "2min"},
     {"role": "", "database": "shop", "name": "statement_timeout", "setting": "45s"},
 ]
-SETTINGS: list[Row] = [{"name": "statement_timeout", "setting": "30000", "unit": "ms", "pending_restart": False}]
+SETTINGS: list[Row] = [
+    {"name": "statement_timeout", "setting": "30000", "unit": "ms", "pending_restart": False},
+    {"name": "idle_session_timeout", "setting": "60000", "unit": "ms", "pending_restart": False},
+]
 
 
 @pytest.mark.parametrize(
@@ -190,8 +193,10 @@ SETTINGS: list[Row] = [{"name": "statement_timeout", "setting": "30000", "unit":
         (Timeout("statement_timeout", 119.0, "app"), "warning"),
         (Timeout("statement_timeout", 45.0, "other", "shop"), "ok"),
         (Timeout("statement_timeout", 44.0, "other", "shop"), "warning"),
-        (Timeout("statement_timeout", 30.0, "other", "else"), "ok"),
+        (Timeout("statement_timeout", 30.0, "other", "else"), "inconclusive"),
         (Timeout("lock_timeout", 30.0), "warning"),
+        (Timeout("idle_session_timeout", 60.0, "other"), "ok"),
+        (Timeout("idle_session_timeout", 59.0, "other"), "warning"),
     ],
 )
 def test_a_timeout_is_what_role_database_and_server_say_in_that_order(wanted: Timeout, found: str) -> None:

@@ -11,16 +11,13 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.measures.
     Query,
 )
 
+# reset_val, because our own session is given timeouts. All of them: the inventory may ask for any; but no password.
 _SETTINGS = """
-SELECT name, setting, coalesce(unit, '') AS unit, pending_restart, source
-  FROM pg_settings WHERE pending_restart OR name IN (
-       'fsync', 'full_page_writes', 'synchronous_commit', 'data_checksums', 'autovacuum', 'track_counts', 'wal_level',
-       'archive_mode', 'archive_timeout', 'max_slot_wal_keep_size', 'idle_in_transaction_session_timeout',
-       'statement_timeout', 'zero_damaged_pages', 'ignore_checksum_failure', 'max_prepared_transactions')
- ORDER BY name
+SELECT name, reset_val AS setting, coalesce(unit, '') AS unit, pending_restart
+  FROM pg_settings WHERE name <> 'primary_conninfo' ORDER BY name
 """
 
-# what ALTER ROLE, ALTER DATABASE and ALTER ROLE ... IN DATABASE say of statement_timeout
+# what ALTER ROLE, ALTER DATABASE and ALTER ROLE ... IN DATABASE say of timeouts
 _GIVEN = """
 SELECT coalesce(r.rolname::text, '') AS role, coalesce(d.datname::text, '') AS database,
        split_part(c.item, '=', 1) AS name, substr(c.item, strpos(c.item, '=') + 1) AS setting
@@ -28,7 +25,7 @@ SELECT coalesce(r.rolname::text, '') AS role, coalesce(d.datname::text, '') AS d
   CROSS JOIN LATERAL unnest(s.setconfig) AS c(item)
   LEFT JOIN pg_roles r ON r.oid = s.setrole
   LEFT JOIN pg_database d ON d.oid = s.setdatabase
- WHERE split_part(c.item, '=', 1) IN ('statement_timeout', 'synchronous_commit', 'row_security')
+ WHERE split_part(c.item, '=', 1) LIKE '%timeout'
  ORDER BY 1, 2, 3
 """
 
