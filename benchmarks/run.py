@@ -24,7 +24,7 @@ COLLECTIONS = ROOT.parents[2] if LAID_OUT else ROOT
 if str(COLLECTIONS) not in sys.path:
     sys.path.insert(0, str(COLLECTIONS))
 
-NAMES = ("backup", "restore", "upstream", "guard", "migrate", "memory")
+NAMES = ("backup", "restore", "upstream", "guard", "migrate", "memory", "health", "triage")
 RESULTS, TABLE = HERE / "results.json", HERE / "results.md"
 
 
@@ -46,9 +46,11 @@ def _measure(wanted: Sequence[str], megabytes: float, pairs: int, output: Path) 
         machine,
         row_backup,
         row_guard,
+        row_health,
         row_memory,
         row_migrate,
         row_restore,
+        row_triage,
         row_upstream,
     )
     from ansible_collections.saasops.runbook.benchmarks.report import as_json, table
@@ -73,7 +75,7 @@ def _measure(wanted: Sequence[str], megabytes: float, pairs: int, output: Path) 
         path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         (output / TABLE.name).write_text(table(results), encoding="utf-8")
 
-    if set(wanted) - {"memory", "guard", "migrate"}:
+    if set(wanted) - {"memory", "guard", "migrate", "health", "triage"}:
         with scene(megabytes, tell) as place:
             sides: dict[str, Callable[[Scene, int], Row | list[Row]]] = {
                 "backup": row_backup.measure,
@@ -94,6 +96,12 @@ def _measure(wanted: Sequence[str], megabytes: float, pairs: int, output: Path) 
     if "memory" in wanted:
         tell("row memory")
         run(lambda: row_memory.measure(megabytes, tell))
+    if "health" in wanted:
+        tell("row health")
+        run(lambda: row_health.measure(pairs, tell))
+    if "triage" in wanted:
+        tell("row triage")
+        run(lambda: row_triage.measure(pairs, tell))
     print(table(results))
     missed = [name for name, row in results.items() for goal in row["goals"] if not goal["met"]]  # type: ignore[attr-defined]
     return 1 if missed else 0

@@ -127,6 +127,13 @@ def test_the_commands_of_discover_do_what_the_guide_says(reader: MakeReader, sho
         assert '"saasops_database": "shop"' in somebody.outputs[-1]
 
 
+def test_the_command_of_triage_looks_at_the_shop(reader: MakeReader, shop: Shop) -> None:
+    somebody = reader()
+    somebody.follow(sections("docs/triage.md")["Look"])
+    assert "looked through saasops_connection" in somebody.outputs[-1]
+    assert "connections against the limit" in somebody.outputs[-1]
+
+
 def test_copies_can_be_followed_from_its_first_to_its_last_command(
     reader: MakeReader, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
