@@ -29,7 +29,6 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.sessions im
     Ground,
     Shield,
     hidden,
-    living_marks,
     pools,
     shield,
     superuser_shield,
@@ -171,7 +170,6 @@ def choose(policies: Sequence[Policy], scene: Scene, most: int | None = None) ->
     missing: list[str] = []
     beyond = limits = 0
     members = pools(scene.backends, scene.ground)
-    lives = living_marks(scene.backends, scene.ground)
     for policy in policies:
         limit = policy.limit if most is None else min(policy.limit, most)
         limits += limit
@@ -183,7 +181,7 @@ def choose(policies: Sequence[Policy], scene: Scene, most: int | None = None) ->
         for b in scene.backends:
             if b.pid in taken or (policy.blocking and b.pid not in roots):
                 continue
-            stop = shield(b, scene.ground, lives)
+            stop = shield(b, scene.ground)
             if stop is None:
                 stop = superuser_shield(b, scene.ground, policy.users)
             meant = matches(policy, b) or (policy.blocking and hidden(b) and in_scope(policy, b))
@@ -233,7 +231,7 @@ def by_pid(pid: int, scene: Scene) -> Decision:
         backend = by[backend.leader]
     if backend is None:
         return Decision()
-    stop = shield(backend, scene.ground, living_marks(scene.backends, scene.ground))
+    stop = shield(backend, scene.ground)
     if stop is not None and stop.strength == NEVER:
         raise OpsError(
             "session_protected",
@@ -254,11 +252,10 @@ def by_user(user: str, scene: Scene, most: int) -> Decision:
     spared: list[tuple[Backend, str]] = []
     missing: list[str] = []
     chosen: list[Chosen] = []
-    lives = living_marks(scene.backends, scene.ground)
     for b in scene.backends:
         if b.user != user or b.kind == PARALLEL or b.pid in scene.ground.own:
             continue
-        stop = shield(b, scene.ground, lives)
+        stop = shield(b, scene.ground)
         right = "" if stop else unreachable(b, scene.ground)
         if right:
             missing.append(right)

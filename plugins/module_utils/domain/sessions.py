@@ -31,10 +31,11 @@ _BACKUP_NAMES = (
 )
 _BACKUP_WORK = re.compile(
     r"\A\s*(?:COPY\b.*\bTO\s+STDOUT\b|LOCK\s+TABLE\b.*\bIN\s+ACCESS\s+SHARE\s+MODE\b)"
-    r"|\bpg_export_snapshot\b|\bSET\s+TRANSACTION\s+SNAPSHOT\b"
-    r"|\bpg_(?:backup_start|start_backup|backup_stop|stop_backup)\b",
+    r"|\bpg_export_snapshot\b|\bSET\s+TRANSACTION\s+SNAPSHOT\b",
     re.IGNORECASE | re.DOTALL,
 )
+# a session stays in backup mode between two statements, outside of any transaction
+_BACKUP_MODE = re.compile(r"\bpg_(?:backup_start|start_backup)\b", re.IGNORECASE)
 _WRAPAROUND = "(to prevent wraparound)"
 _HIDDEN = "<insufficient privilege>"
 
@@ -57,14 +58,13 @@ class Ground:
     """What is known beside the list of sessions.
 
     own: pids of this run. locked: pids that hold an advisory lock of this collection on a database of this system.
-    holders: pids that hold any advisory lock. backing_up: pids of base backups. pool_applications, pool_users:
-    patterns of the inventory for members of pools. wanted: pid -> relations that it waits for.
+    backing_up: pids of base backups. pool_applications, pool_users: patterns of the inventory for members of pools.
+    wanted: pid -> relations that it waits for.
     """
 
     login: Login
     own: frozenset[int] = frozenset()
     locked: frozenset[int] = frozenset()
-    holders: frozenset[int] = frozenset()
     backing_up: frozenset[int] = frozenset()
     pool_applications: tuple[str, ...] = ()
     pool_users: tuple[str, ...] = ()
@@ -84,23 +84,15 @@ def hidden(backend: Backend) -> bool:
     return not backend.started or backend.query == _HIDDEN
 
 
-def living_marks(backends: Sequence[Backend], ground: Ground) -> bool:
-    """Whether a run of this collection lives: one of its sessions holds an advisory lock."""
-    return any(b.pid in ground.locked or (b.pid in ground.holders and MARK.match(b.application)) for b in backends)
-
-
-def shield(backend: Backend, ground: Ground, lives: bool) -> Shield | None:
-    """Why this session is to be left alone; None when it may be ended. lives: see living_marks."""
+def shield(backend: Backend, ground: Ground) -> Shield | None:
+    """Why this session is to be left alone; None when it may be ended."""
     if backend.pid in ground.own:
         return Shield("it is this run itself")
     if backend.kind == WALSENDER or backend.pid in ground.backing_up:
         return Shield("it is a walsender: replication or a base backup")
-    if backend.pid in ground.locked:
-        return Shield("it holds the lock of a run of this collection; stop that run instead")
-    if MARK.match(backend.application):
-        if lives:
-            return Shield("it belongs to a run of this collection that is at work; stop that run instead")
-        return Shield("it carries the mark of a run of this collection; the next run of that verb ends it", NAMED)
+    if backend.pid in ground.locked or MARK.match(backend.application):
+        # whether a marked one is what a dead run left is known to the next run of that verb, which has its lock
+        return Shield("it belongs to a run of this collection; stop that run, or run its verb again if it is dead")
     if hidden(backend):
         return Shield("what it does cannot be seen: GRANT pg_read_all_stats (or pg_monitor)")
     return _server_shield(backend) if backend.kind != CLIENT else _hinted_shield(backend)
@@ -119,7 +111,7 @@ def _server_shield(backend: Backend) -> Shield:
 def _hinted_shield(backend: Backend) -> Shield | None:
     if like(_BACKUP_NAMES, backend.application.lower()):
         return Shield(f"it looks like a backup: its name is {backend.application!r}", NAMED)
-    if _BACKUP_WORK.search(backend.query) and backend.state != IDLE:
+    if _BACKUP_MODE.search(backend.query) or (_BACKUP_WORK.search(backend.query) and backend.state != IDLE):
         return Shield("it looks like a backup: it streams or locks tables as a dump does", NAMED)
     return None
 
