@@ -457,13 +457,16 @@ def test_an_autovacuum_that_prevents_wraparound_is_never_ended() -> None:
         until(lambda: own.psql(find) != "", 30)
         pid = own.psql(find)
         scene = Scene(own, "postgres", "postgres")
+        own.psql("CREATE ROLE app LOGIN PASSWORD 'app'; ALTER TABLE old OWNER TO app")
         # it holds up who wants the table for itself, and does not give way
-        blocked = own.connect()
+        blocked = Client(own, "postgres", "app").start("TRUNCATE old")
+        until(waiting(own, blocked))
         with pytest.raises(OpsError) as refused:
             scene.end(pid=int(pid))
         assert refused.value.code == "session_protected"
         assert "wraparound" in refused.value.cause
         every = {"name": "every", "transaction_over": "0s", "blocking": True}
-        assert not scene.end(policy=["every"], policies=[every]).changed
+        spared = scene.end(policy=["every"], policies=[every])
+        assert not spared.changed
+        assert "wraparound" in str(spared.evidence["spared"])
         assert own.psql(find) == pid
-        blocked.close()

@@ -43,6 +43,7 @@ ORDER = (
     "pg_migrate",
     "pg_hold",
     "pg_index",
+    "pg_sessions",
     "guard_approve",
     "guard_run_info",
     "guard_reconcile",

@@ -38,10 +38,6 @@ INSTEAD: Mapping[str, tuple[str, str]] = {
     "undo": ("It was a way back itself.", "Switch again: restore -e set=<id> -e switch=true."),
     "hold": ("It let clients in again.", "Keep them out with hold -e reason='<why>'."),
     "reconcile": ("It put back what dead runs had left.", "Run the verb that was interrupted again."),
-    "sessions": (
-        "A session that was ended does not come back; its transaction was rolled back by the server.",
-        "Let its client connect again; what it had committed is there.",
-    ),
     "silence": ("It made or ended a silence.", "End it, or silence again: module alertmanager_silence."),
     "expiry": ("It made or removed a timer.", "Undo the act that the timer was to end."),
     "maintenance": ("It removed dead rows, and rebuilt what holds the live ones.", "Nothing has to be undone."),
