@@ -444,11 +444,13 @@ def test_an_autovacuum_that_prevents_wraparound_is_never_ended() -> None:
     settings = {
         "autovacuum_freeze_max_age": "100000",
         "autovacuum_naptime": "1s",
-        "autovacuum_vacuum_cost_delay": "100ms",
-        "autovacuum_vacuum_cost_limit": "1",
     }
     with postgres.running(18, settings=settings) as own:
-        own.psql("CREATE TABLE old WITH (autovacuum_enabled = off) AS SELECT i FROM generate_series(1, 50000) i")
+        own.psql(
+            "CREATE TABLE old WITH (autovacuum_enabled = off, autovacuum_vacuum_cost_delay = 100,"
+            " autovacuum_vacuum_cost_limit = 1) AS SELECT i FROM generate_series(1, 50000) i;"
+            "CREATE ROLE app LOGIN PASSWORD 'app'; ALTER TABLE old OWNER TO app"
+        )
         own.psql(
             "CREATE PROCEDURE burn() LANGUAGE plpgsql AS $$ BEGIN FOR i IN 1..110000 LOOP"
             " PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$; CALL burn()"
@@ -457,7 +459,6 @@ def test_an_autovacuum_that_prevents_wraparound_is_never_ended() -> None:
         until(lambda: own.psql(find) != "", 30)
         pid = own.psql(find)
         scene = Scene(own, "postgres", "postgres")
-        own.psql("CREATE ROLE app LOGIN PASSWORD 'app'; ALTER TABLE old OWNER TO app")
         # it holds up who wants the table for itself, and does not give way
         blocked = Client(own, "postgres", "app").start("TRUNCATE old")
         until(waiting(own, blocked))
