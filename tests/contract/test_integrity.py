@@ -179,6 +179,21 @@ def test_more_findings_are_added_to_the_evidence_and_a_lost_one_is_kept_again(sc
     assert len(scene.held()) == 1
 
 
+def test_a_relation_that_cannot_be_read_at_all_is_said_and_the_others_are_read(scene: Scene) -> None:
+    scene.server.psql(
+        "CREATE MATERIALIZED VIEW later AS SELECT * FROM items WITH NO DATA;"
+        "CREATE FUNCTION refuse(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1';"
+        "CREATE INDEX odd ON items (refuse(id));"
+        "CREATE OR REPLACE FUNCTION refuse(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS"
+        " $$ BEGIN RAISE 'no'; END $$",
+        DATABASE,
+    )
+    done = scene.run()
+    assert done.evidence["suspected"] is False
+    assert [item["name"] for item in done.evidence["unchecked"]] == ["app: public.odd"]  # type: ignore[union-attr]
+    assert done.evidence["checked"] >= 3  # type: ignore[operator]
+
+
 def test_without_amcheck_tables_are_read_and_the_extension_is_named(scene: Scene) -> None:
     scene.server.psql("DROP EXTENSION amcheck", DATABASE)
     sound = scene.run()

@@ -56,7 +56,7 @@ SELECT c.oid::bigint AS oid, n.nspname::text AS schema, c.relname::text AS name,
        coalesce(i.indisvalid AND i.indisready, true) AS usable, coalesce(i.indisunique, false) AS is_unique
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN pg_am am ON am.oid = c.relam LEFT JOIN pg_index i ON i.indexrelid = c.oid
- WHERE c.relkind IN ('r', 'm', 't', 'i') AND c.relpersistence <> 't'
+ WHERE c.relkind IN ('r', 'm', 't', 'i') AND c.relpersistence <> 't' AND c.relispopulated
  ORDER BY n.nspname = 'pg_catalog' DESC, c.relpages, c.oid
 """
 _LOG = """
@@ -147,7 +147,7 @@ def statement(row: Row, amcheck: Amcheck | None) -> tuple[str, str] | str:
 
 
 def _judge(error: OpsError) -> str:
-    """What an error says: damage, or why the relation could not be checked; "" when it is the run's own failure."""
+    """What an error says: damage, or why the relation could not be checked."""
     state = str(error.details.get("sqlstate") or "")
     if state in _DAMAGE:
         return "damage"
@@ -159,7 +159,7 @@ def _judge(error: OpsError) -> str:
         _DENIED: "the login may not run amcheck's functions: log in as a superuser, or GRANT EXECUTE on them",
         "42P01": _GONE,
         "42704": _GONE,
-    }.get(state, "")
+    }.get(state, error.cause)
 
 
 def _one(session: Session, database: str, row: Row, kind: str, sql: str, gathered: Gathering) -> bool:
@@ -169,8 +169,6 @@ def _one(session: Session, database: str, row: Row, kind: str, sql: str, gathere
         rows = session.rows(sql)
     except OpsError as error:
         said = _judge(error)
-        if not said:
-            raise
         alive = error.code != "session_ended"
         if said == "damage" and not session.rows(f"SELECT FROM pg_class WHERE oid = {row['oid']}"):
             said = _GONE
