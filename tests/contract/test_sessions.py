@@ -302,6 +302,21 @@ def test_the_signal_reaches_nobody_who_only_has_the_same_pid_or_the_same_session
 
 
 @NEWEST
+def test_a_root_that_nobody_waits_for_any_more_is_left_alone(scene: Scene) -> None:
+    root = held(scene)
+    victim = scene.client().start(ROW)
+    until(waiting(scene.server, victim))
+
+    def gives_up() -> None:
+        scene.server.psql(f"SELECT pg_terminate_backend({victim.pid})")
+        until(lambda: scene.blocked() == "0")
+
+    done = scene.end(policy=["roots"], hook=Hook(gives_up))
+    assert not done.changed
+    assert root.lives()
+
+
+@NEWEST
 def test_one_who_is_named_is_cancelled_first_and_then_gone(scene: Scene) -> None:
     busy = scene.client().start("SELECT pg_sleep(60)")
     until(
