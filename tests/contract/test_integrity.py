@@ -66,7 +66,7 @@ class Scene:
     def store(self) -> PosixStore:
         return PosixStore(str(self.folder), create=True)
 
-    def run(self, *, check: bool = False, **changes: object) -> Result:
+    def run(self, *, check: bool = False, glass: bool = False, **changes: object) -> Result:
         parameters = {
             "system": "test",
             "connection": acts.connection(self.server),
@@ -75,7 +75,9 @@ class Scene:
             "tables": ["public.*", "pg_toast.*"],
             **changes,
         }
-        context = replace(acts.context(check, self.lines), admission=Recorder(self.store))
+        context = replace(acts.context(check, self.lines), go_past=lambda _error, _what: glass)
+        if not glass:
+            context = replace(context, admission=Recorder(self.store))
         return integrity.execute(parameters, context)
 
     def held(self) -> list[OpenItem]:
@@ -135,6 +137,25 @@ def test_a_turned_page_is_found_recorded_once_and_released(scene: Scene) -> None
     assert not (scene.folder / "backups" / before / "pin.json").exists()
     assert not scene.run(state="released", reason="a test").changed
     assert scene.evidence(done) == kept
+
+
+def test_a_suspicion_is_recorded_although_the_server_is_down(scene: Scene) -> None:
+    scene.server.stop("fast")
+    with pytest.raises(OpsError) as down:
+        scene.run(suspected="it does not start")
+    assert down.value.code == "server_unreachable"
+    (item,) = scene.held()
+    assert "it does not start" in item.what
+    assert len(list(scene.folder.glob("integrity/*.json"))) == 1
+
+
+def test_break_glass_without_a_store_looks_and_says_that_nothing_is_held_back(scene: Scene) -> None:
+    scene.folder.write_text("no folder", encoding="utf-8")
+    with pytest.raises(OpsError):
+        scene.run(suspected="the disk")
+    done = scene.run(glass=True, suspected="the disk")
+    assert not done.changed
+    assert "could NOT be recorded" in done.message
 
 
 def test_what_the_server_counted_is_a_finding_until_it_is_released(scene: Scene) -> None:

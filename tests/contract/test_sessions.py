@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -122,6 +123,46 @@ def test_of_a_chain_only_the_root_is_ended_and_everybody_behind_goes_on(scene: S
     middle.run("COMMIT")
     assert all(client.done() and client.error is None for client in behind)
     assert not scene.end(policy=["roots"]).changed
+
+
+@NEWEST
+def test_of_a_crowd_that_waits_for_one_the_one_is_ended(scene: Scene) -> None:
+    root = held(scene)
+    crowd = [scene.client().start(f"UPDATE items SET note = '{number}' WHERE id = 1") for number in range(30)]
+    until(waiting(scene.server, *crowd))
+    done = scene.end(policy=["roots"])
+    assert [(item["pid"], item["how"]) for item in done.evidence["ended"]] == [(root.pid, "terminated")]
+    assert done.evidence["before"]["blocked"] == 30
+    assert all(client.done() and client.error is None for client in crowd)
+
+
+@NEWEST
+def test_who_has_locked_a_catalog_and_so_keeps_everybody_out_is_ended(scene: Scene) -> None:
+    admin = scene.server.connect(scene.database)
+    admin.autocommit = False
+    with admin.cursor() as cursor:
+        cursor.execute("LOCK TABLE pg_class IN ACCESS EXCLUSIVE MODE")
+    began = time.monotonic()
+    assert scene.end(pid=admin.info.backend_pid).changed
+    assert time.monotonic() - began < 10
+    admin.close()
+
+
+@NEWEST
+def test_settings_of_the_login_role_do_not_end_the_run(scene: Scene) -> None:
+    operator = f"{scene.role}_hurried"
+    scene.server.psql(
+        f"CREATE ROLE {operator} SUPERUSER LOGIN PASSWORD '{operator}';"
+        f"ALTER ROLE {operator} SET idle_session_timeout = '300ms';"
+        f"ALTER ROLE {operator} SET default_transaction_read_only = on"
+    )
+    client = held(scene)
+    login = {**acts.connection(scene.server), "user": operator, "password": operator}
+    try:
+        assert scene.end(policy=["idle"], connection=login, hook=Hook(lambda: time.sleep(0.5))).changed
+        assert not client.lives()
+    finally:
+        scene.server.psql(f"DROP ROLE {operator}")
 
 
 @NEWEST

@@ -230,7 +230,11 @@ def execute(params: dict[str, object], context: Context) -> Result:
         survey = _survey(params, system, 0.0, context)
         evidence: dict[str, object] = {"suspected": bool(survey.findings), "evidence": ""}
         _told(survey, evidence, 0.0, ())
-        return Result(Plan("integrity", ()), False, "Looked; nothing could be recorded.", evidence)
+        told = "Looked; nothing could be recorded."
+        if survey.findings or suspected:
+            evidence["suspected"] = True
+            told = "Data corruption is suspected, and that could NOT be recorded: run nothing that deletes."
+        return Result(Plan("integrity", ()), False, told, evidence)
     if params.get("state") == "released":
         return _released(ground, str(params.get("reason") or "").strip(), context)
     stock = [held.facts for held in take_stock(ground.store, system)]

@@ -11,12 +11,22 @@ from typing import cast
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.sql import render
 
 # seconds: what is made for 3 a.m. does not wait longer for one way before it tries the next
 CONNECT_SECONDS = 4
 # seconds: a server in trouble may not keep us waiting for its own views
 STATEMENT_SECONDS = 10
-_OTHER_DATABASE = ("unknown_database", "no_free_connection", "login_refused", "not_permitted")
+# somebody may have locked a catalog of the one database, which keeps everybody out of it
+_OTHER_DATABASE = ("unknown_database", "no_free_connection", "login_refused", "not_permitted", "server_unreachable")
+# what the login role's own settings must not do to this run
+_SETTINGS = {
+    "statement_timeout": f"{STATEMENT_SECONDS}s",
+    "lock_timeout": "2s",
+    "idle_session_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "transaction_timeout": "0",
+}
 
 
 def _quick(target: Target) -> Target:
@@ -30,6 +40,15 @@ def targets(params: Mapping[str, object], mark: str) -> list[Target]:
     """The ways in that the inventory names, in order: connection, rescue_connection."""
     given = [params["connection"], params.get("rescue_connection")]
     return [_quick(Target.from_params(cast("dict[str, object]", item), mark)) for item in given if item is not None]
+
+
+def _prepare(session: Session) -> None:
+    """Set what this server's version knows of _SETTINGS."""
+    wanted = ", ".join(render("({name}, {value})", name=name, value=value) for name, value in _SETTINGS.items())
+    session.rows(
+        f"SELECT set_config(s.name, w.value, false) AS done FROM (VALUES {wanted}) w (name, value)"
+        " JOIN pg_settings s ON s.name = w.name"
+    )
 
 
 def enter(ways: list[Target], database: str) -> tuple[Target, Session]:
@@ -47,8 +66,7 @@ def enter(ways: list[Target], database: str) -> tuple[Target, Session]:
                 if error.code not in _OTHER_DATABASE:
                     break
                 continue
-            session.run(f"SET statement_timeout = '{STATEMENT_SECONDS}s'")
-            session.run("SET lock_timeout = '2s'")
+            _prepare(session)
             return target, session
     first = errors[0]
     if first.code == "no_free_connection":

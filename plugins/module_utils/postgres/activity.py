@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.session_choice import (
     QUERY,
     TRANSACTION,
@@ -101,15 +102,27 @@ def _unsigned(key: int) -> tuple[int, int]:
     return (key & 0xFFFFFFFFFFFFFFFF) >> 32, key & 0xFFFFFFFF
 
 
+def _wanted(session: Session) -> dict[int, list[str]]:
+    """pid -> the tables of this database that it waits for; none when somebody has locked the catalog of names."""
+    found: dict[int, list[str]] = {}
+    try:
+        rows = session.rows(_WANTED)
+    except OpsError as error:
+        if error.code != "lock_timeout":
+            raise
+        return found
+    for row in rows:
+        found.setdefault(int(str(row["pid"])), []).append(str(row["name"]))
+    return found
+
+
 def read_ground(session: Session, system: str, pool_applications: Sequence[str], pool_users: Sequence[str]) -> Ground:
     """What is known beside the list of sessions."""
     names = session.rows("SELECT datname::text AS name FROM pg_database")
     keys = {_unsigned(lock_key(system, str(row["name"]))) for row in names}
     advisory = session.rows(_ADVISORY)
     locked = (int(str(row["pid"])) for row in advisory if (int(str(row["high"])), int(str(row["low"]))) in keys)
-    wanted: dict[int, list[str]] = {}
-    for row in session.rows(_WANTED):
-        wanted.setdefault(int(str(row["pid"])), []).append(str(row["name"]))
+    wanted = _wanted(session)
     backing = session.rows("SELECT pid FROM pg_stat_progress_basebackup")
     return Ground(
         _login(session),
