@@ -123,7 +123,7 @@ def test_a_turned_page_is_found_recorded_once_and_released(scene: Scene) -> None
     assert str(file).endswith(str(found["file"]))
     assert done.evidence["sets"] == [before]
     (item,) = scene.held()
-    assert item.holds == ("prune", "cleanup", "restart", "maintenance:rewrite")
+    assert item.holds == ("prune", "cleanup", "restart", "restore_finish", "maintenance:rewrite")
     kept = scene.evidence(done)
     assert found in kept["findings"]  # type: ignore[operator]
     assert kept["server"]["data_checksums"] == "on"  # type: ignore[index]

@@ -21,8 +21,9 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.retention i
     Policy,
 )
 
-# what must wait: it deletes sets or rows, writes tables anew from damaged pages, or reads them from a damaged disk
-HOLDS = ("prune", "cleanup", "restart", "maintenance:rewrite")
+# what must wait: it deletes sets, rows or the database that was damaged, writes tables anew from damaged pages, or
+# throws away what is only in memory any more
+HOLDS = ("prune", "cleanup", "restart", "restore_finish", "maintenance:rewrite")
 ROOT = "integrity/"  # in the store: integrity/<item>-<time>.json
 MOST = 200  # findings that are kept
 TEXT = 300  # characters of one

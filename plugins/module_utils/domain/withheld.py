@@ -16,7 +16,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.open_item i
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Plan
 
 # the only verbs that are looked for: all others are spared the reading of what is open
-HOLDABLE = frozenset({"prune", "cleanup", "restart", "maintenance"})
+HOLDABLE = frozenset({"prune", "cleanup", "restart", "restore_finish", "maintenance"})
 # the module that opened the item -> the code of the refusal
 _CODES = {"pg_integrity": "integrity_suspected"}
 # keys of the items that hold something back

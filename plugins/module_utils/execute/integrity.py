@@ -182,7 +182,7 @@ def _record(ground: _Ground, plan: Plan, survey: Survey, why: str, before: Seque
             _hold(ground, why, key, before, context)
     except OpsError as error:
         raise _refused(error, survey, why) from error
-    context.progress("prune, cleanup, restart and rewriting maintenance are held back")
+    context.progress(f"held back from now on: {', '.join(HOLDS)}")
     try:
         suspicions.write(ground.store, key, _body(ground, survey, why, before, context.now))
     except OpsError as error:

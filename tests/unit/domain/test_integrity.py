@@ -23,7 +23,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest im
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.open_item import OpenItem, line, over, parse
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Action, Plan
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.retention import BackupSet, Group
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.withheld import refusals, unreadable
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.withheld import HOLDABLE, refusals, unreadable
 
 NOW = 1_000_000.0
 GROUP = Group("shop", "shop", "database")
@@ -111,6 +111,7 @@ def test_data_are_in_doubt_from_the_first_sign_on(earliest: float | None, expect
         (plan("prune"), True),
         (plan("cleanup"), True),
         (plan("restart"), True),
+        (plan("restore_finish"), True),
         (plan("maintenance", "vacuum"), False),
         (plan("maintenance", "vacuum", "rewrite"), True),
         (plan("backup"), False),
@@ -122,6 +123,10 @@ def test_what_a_suspicion_holds_back(found: Plan, held: bool) -> None:
     told = refusals([ITEM], found.verb, found)
     assert [error.code for error in told] == (["integrity_suspected"] if held else [])
     assert all("state=released" in error.remedy for error in told)
+
+
+def test_whatever_a_suspicion_holds_is_looked_for() -> None:
+    assert {name.partition(":")[0] for name in HOLDS} <= HOLDABLE
 
 
 def test_an_item_of_another_module_holds_back_what_it_names() -> None:
