@@ -24,6 +24,7 @@ author:
 extends_documentation_fragment:
   - saasops.runbook.attributes
   - saasops.runbook.connection
+  - saasops.runbook.connection.rescue
   - saasops.runbook.guarded
   - saasops.runbook.store.guard_anchor
   - saasops.runbook.store
@@ -84,72 +85,6 @@ options:
     description: Seconds that a session is given to end after a cancel, and again after a termination.
     type: int
     default: 5
-  rescue_connection:
-    description:
-      - A second way in, with the suboptions of O(connection), for when all ordinary slots are taken.
-      - It is taken when O(connection) does not open.
-    type: dict
-    suboptions:
-      host:
-        description: See O(connection.host).
-        type: str
-        default: ""
-      port:
-        description: See O(connection.port).
-        type: int
-        default: 5432
-      unix_socket:
-        description: See O(connection.unix_socket).
-        type: str
-        default: ""
-      user:
-        description: See O(connection.user).
-        type: str
-        default: ""
-      password:
-        description: See O(connection.password).
-        type: str
-      service:
-        description: See O(connection.service).
-        type: str
-        default: ""
-      ssl_mode:
-        description: See O(connection.ssl_mode).
-        type: str
-        choices: [disable, allow, prefer, require, verify-ca, verify-full]
-        default: prefer
-      ca_cert:
-        description: See O(connection.ca_cert).
-        type: path
-      maintenance_database:
-        description: See O(connection.maintenance_database).
-        type: str
-        default: postgres
-      client_bin:
-        description: See O(connection.client_bin).
-        type: path
-      session:
-        description: See O(connection.session).
-        type: str
-        choices: [auto, psycopg, psql]
-        default: auto
-      transport:
-        description: See O(connection.transport).
-        type: str
-        choices: [local, docker]
-        default: local
-      container:
-        description: See O(connection.container).
-        type: str
-        default: ""
-      container_user:
-        description: See O(connection.container_user).
-        type: str
-        default: ""
-      connect_timeout:
-        description: See O(connection.connect_timeout).
-        type: int
-        default: 10
 """
 
 EXAMPLES = r"""

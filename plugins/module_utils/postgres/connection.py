@@ -46,11 +46,6 @@ LIVE_CONNECTION_SPEC: dict[str, dict[str, object]] = {
     "live_connection": {"type": "dict", "options": CONNECTION_SPEC["connection"]["options"]},
 }
 
-# A second way into the same server, for when ordinary slots are full.
-RESCUE_CONNECTION_SPEC: dict[str, dict[str, object]] = {
-    "rescue_connection": {"type": "dict", "options": CONNECTION_SPEC["connection"]["options"]},
-}
-
 
 @dataclass(frozen=True)
 class Connection:
