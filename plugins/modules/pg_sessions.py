@@ -50,8 +50,8 @@ options:
     elements: str
   policies:
     description:
-      - The policies of this system, beside the built-in ones (V(blockers), V(idle_in_transaction), V(long_queries)),
-        which an entry of the same name replaces. The guide on sessions lists the keys of an entry.
+      - The policies of this system, beside the built-in ones (V(blockers), V(idle_in_transaction), V(idle),
+        V(long_queries)), which an entry of the same name replaces. The guide on sessions lists the keys of an entry.
     type: list
     elements: dict
   pools:

@@ -61,6 +61,7 @@ class Policy:
 BUILT_IN = (
     Policy("blockers", transaction_over=30.0, blocking=True),
     Policy("idle_in_transaction", (IDLE_IN_TRANSACTION,), idle_over=300.0),
+    Policy("idle", (IDLE_IN_TRANSACTION, IDLE), idle_over=3600.0),
     Policy("long_queries", (ACTIVE,), query_over=900.0, list_over=300.0),
 )
 

@@ -74,7 +74,7 @@ def test_two_of_one_name_are_refused() -> None:
 
 
 def test_built_in_policies_are_there_and_an_own_one_of_the_same_name_replaces_them() -> None:
-    assert set(parse_policies([])) == {"blockers", "idle_in_transaction", "long_queries"}
+    assert set(parse_policies([])) == {"blockers", "idle_in_transaction", "idle", "long_queries"}
     own = parse_policies([{"name": "blockers", "blocking": True, "limit": 3}])
     assert own["blockers"].limit == 3
     assert own["long_queries"].limit == MOST
