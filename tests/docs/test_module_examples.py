@@ -44,6 +44,8 @@ ORDER = (
     "pg_migrate",
     "pg_hold",
     "pg_index",
+    "pg_sessions",
+    "pg_integrity",
     "guard_approve",
     "guard_run_info",
     "guard_reconcile",
