@@ -4,9 +4,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
+from ansible_collections.saasops.runbook.plugins.module_utils.execute import maintenance
+from ansible_collections.saasops.runbook.plugins.module_utils.module import Result
+from ansible_collections.saasops.runbook.tests.lab import acts
 from ansible_collections.saasops.runbook.tests.lab.postgres import Server
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection
 
 TABLES = ("orders", "events", "campaigns", "approvals")
 
@@ -20,7 +32,8 @@ def tenants(server: Server, database: str, *, count: int, rows: int) -> None:
           FOR t IN SELECT 'org_' || n FROM generate_series(1, {count}) n LOOP
             EXECUTE format('CREATE SCHEMA %I', t);
             FOREACH k IN ARRAY ARRAY[{names}] LOOP
-              EXECUTE format('CREATE TABLE %I.%I (id int PRIMARY KEY, note text) WITH (autovacuum_enabled = off)', t, k);
+              EXECUTE format('CREATE TABLE %I.%I (id int PRIMARY KEY, note text) WITH (autovacuum_enabled = off)',
+                             t, k);
               EXECUTE format('INSERT INTO %I.%I SELECT g, repeat(md5(g::text), 3) FROM generate_series(1, {rows}) g',
                              t, k);
             END LOOP;
@@ -58,3 +71,72 @@ def dead(server: Server, database: str) -> dict[str, int]:
 
 def size(server: Server, database: str, relation: str) -> int:
     return int(server.psql(f"SELECT pg_relation_size('{relation}')", db=database))
+
+
+def maintain(
+    server: Server,
+    store: Path,
+    database: str,
+    *,
+    check: bool = False,
+    lines: list[str] | None = None,
+    windows: tuple[str, ...] = (),
+    **options: object,
+) -> Result:
+    """pg_maintenance of a database of a lab server; lines gets what it shows and warns of."""
+    context = replace(acts.context(check, lines), windows=windows)
+    return maintenance.execute(acts.parameters(server, store, database, options), context)
+
+
+def done(result: Result) -> dict[tuple[str, str], Mapping[str, object]]:
+    """What was done, by (kind, table)."""
+    found = cast("list[Mapping[str, object]]", result.evidence["acts"])
+    return {(str(item["kind"]), str(item["table"])): item for item in found if item["outcome"] == "done"}
+
+
+def planned(result: Result) -> list[tuple[str, str]]:
+    """(kind, table) of every act of a plan, in its order."""
+    return [] if result.plan is None else [(action.kind, action.object) for action in result.plan.actions]
+
+
+@contextmanager
+def transaction(server: Server, database: str, *statements: str) -> Iterator[connection]:
+    """A session with an open transaction that has run these statements."""
+    opened = server.connect(database)
+    opened.autocommit = False
+    try:
+        with opened.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+        yield opened
+    finally:
+        opened.close()
+
+
+@contextmanager
+def at_work(server: Server, database: str, *statements: str) -> Iterator[threading.Thread]:
+    """A session of somebody else that works through statements beside us; what is left of it is cancelled at the end."""
+    import psycopg2
+
+    with closing(server.connect(database)) as opened, opened.cursor() as cursor:
+
+        def work() -> None:
+            with suppress(psycopg2.Error):
+                for statement in statements:
+                    cursor.execute(statement)
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        try:
+            yield thread
+        finally:
+            opened.cancel()
+            thread.join(10)
+
+
+def wait_until(server: Server, sql: str, database: str = "postgres", seconds: float = 10.0) -> None:
+    """Until a query gives true. Raises AssertionError when it never does."""
+    deadline = time.monotonic() + seconds
+    while server.psql(sql, db=database) != "t":
+        assert time.monotonic() < deadline, sql
+        time.sleep(0.02)

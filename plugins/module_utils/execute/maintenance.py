@@ -60,6 +60,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.maintenan
     FORBIDDEN,
     LOCKED,
     Manner,
+    prepare,
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.maintenance_load import Limits
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
@@ -130,6 +131,7 @@ class Run:
         found = []
         for name in names:
             with contextlib.closing(target.session(name)) as session:
+                prepare(session, self.manner)
                 one = survey(session, target, name, self.reading, marks)
             self.holders[name], self.settings[name] = one.holders, one.settings
             found.append(one)
@@ -154,6 +156,7 @@ def execute(params: dict[str, object], context: Context) -> Result:
 
         guard = run.anyone.named(mark_of("maintenance-guard", run.system, run.main))
         control = connect(guard)
+        prepare(control, run.manner)
         if control.value("SELECT pg_is_in_recovery()"):
             raise OpsError(
                 "server_is_standby",

@@ -127,6 +127,7 @@ class Runner:
     def run(self) -> list[Outcome]:
         """Raises what ends a module from outside (a signal, the window's end), and errors that end all work."""
         with contextlib.closing(self._crew.target.session()) as control:
+            prepare(control, self._crew.manner)
             if self._queue:
                 jobs = max(1, min(self._crew.jobs, len(self._queue)))
                 self._together(control, [threading.Thread(target=self._work, daemon=True) for _n in range(jobs)])
