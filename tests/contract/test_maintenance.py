@@ -123,7 +123,8 @@ def test_materialized_and_unlogged_tables_are_maintained_temporary_and_foreign_o
 ) -> None:
     server.psql(
         "CREATE UNLOGGED TABLE quick AS SELECT g AS id FROM generate_series(1, 3000) g;"
-        "CREATE MATERIALIZED VIEW seen AS SELECT id FROM quick; CREATE MATERIALIZED VIEW empty AS SELECT 1 WITH NO DATA;"
+        "CREATE MATERIALIZED VIEW seen AS SELECT id FROM quick;"
+        "CREATE MATERIALIZED VIEW empty AS SELECT 1 WITH NO DATA;"
         "CREATE EXTENSION postgres_fdw; CREATE SERVER elsewhere FOREIGN DATA WRAPPER postgres_fdw;"
         "CREATE FOREIGN TABLE far (id int) SERVER elsewhere",
         db=database,
@@ -162,7 +163,9 @@ def test_a_table_of_somebody_else_is_named_with_its_owner_and_fails_the_run(
 
 @pytest.mark.parametrize("kind", ["psycopg", "psql"])
 @BOTH
-def test_a_vacuum_that_only_warns_is_found_out(server: Server, shop: str, store: Path, kind: str) -> None:
+def test_a_vacuum_that_only_warns_is_found_out(
+    server: Server, shop: str, store: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The right may go between the plan and the act."""
     server.psql(
         "CREATE ROLE keeper LOGIN PASSWORD 'k'; ALTER TABLE orders OWNER TO keeper; DELETE FROM orders", db=shop
@@ -175,8 +178,8 @@ def test_a_vacuum_that_only_warns_is_found_out(server: Server, shop: str, store:
             server.psql("ALTER TABLE orders OWNER TO postgres", db=shop)
             return real(session, act, **how)  # type: ignore[arg-type]
 
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(OpsError) as caught:
-            patch.setattr(maintenance_run, "statement", late)
+        monkeypatch.setattr(maintenance_run, "statement", late)
+        with pytest.raises(OpsError) as caught:
             maintain(server, store, shop, connection=login, measures=["vacuum"])
         assert caught.value.code == "maintenance_not_permitted"
         assert upkeep_dead(server, shop) == 3000

@@ -115,7 +115,7 @@ def transaction(server: Server, database: str, *statements: str) -> Iterator[con
 
 @contextmanager
 def at_work(server: Server, database: str, *statements: str) -> Iterator[threading.Thread]:
-    """A session of somebody else that works through statements beside us; what is left of it is cancelled at the end."""
+    """A session of somebody else that works through statements beside us; it is cancelled at the end."""
     import psycopg2
 
     with closing(server.connect(database)) as opened, opened.cursor() as cursor:
@@ -140,3 +140,14 @@ def wait_until(server: Server, sql: str, database: str = "postgres", seconds: fl
     while server.psql(sql, db=database) != "t":
         assert time.monotonic() < deadline, sql
         time.sleep(0.02)
+
+
+def break_rebuild(server: Server, database: str, table: str, index: str) -> None:
+    """Leave an invalid index behind: REINDEX CONCURRENTLY that is cancelled while it waits for a writer."""
+    with (
+        transaction(server, database, f"INSERT INTO {table} VALUES (-99)"),
+        at_work(server, database, f"REINDEX INDEX CONCURRENTLY {index}"),
+    ):
+        wait_until(server, "SELECT count(*) = 1 FROM pg_stat_progress_create_index")
+        wait_until(server, "SELECT count(*) = 1 FROM pg_index WHERE NOT indisvalid", database)
+    wait_until(server, "SELECT count(*) = 0 FROM pg_stat_progress_create_index")

@@ -41,6 +41,8 @@ STILL = 2.5
 WAITED = 1.0
 # an old snapshot keeps a concurrent build waiting, and the build keeps every other vacuum waiting
 SNAPSHOT = 60.0
+# the drop of what an ended build left waits for the same transactions as the build did
+SWEEP = 3.0
 
 _SIZE = "SELECT pg_relation_size(c.oid) AS bytes, c.relfilenode::bigint AS node FROM pg_class c WHERE c.oid = {oid}"
 _OLD = """
@@ -152,11 +154,10 @@ class Builder:
         return Outcome(act, outcome, before, see(session, act), said, facts=facts)
 
     def _sweep(self, session: Session, table: int) -> None:
-        """What a rebuild that was ended left behind."""
+        """What a rebuild that was ended left behind; while somebody is in its way it stays for the next run."""
         with contextlib.suppress(OpsError):
-            session.run("SET statement_timeout = '60s'")
             for row in session.rows(render(_DEBRIS, table=table, oid=0)):
-                self._unhurried(session, _drop_sql(str(row["schema"]), str(row["name"])), 60.0)
+                self._unhurried(session, _drop_sql(str(row["schema"]), str(row["name"])), SWEEP)
 
     def _rewrite(self, session: Session, act: Act, before: Seen, left: float | None) -> Outcome:
         if REPACK in act.options:
