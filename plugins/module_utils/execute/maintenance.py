@@ -41,6 +41,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.execute.maintenanc
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.maintenance_run import (
     FAILED,
     STOPPED,
+    TIME_IS_UP,
     Crew,
     Outcome,
     Runner,
@@ -65,12 +66,14 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.maintenan
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.maintenance_load import Limits
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.sql import render
 from ansible_collections.saasops.runbook.plugins.module_utils.store.maintenance import Memory
 from ansible_collections.saasops.runbook.plugins.module_utils.store.open import open_store
 
 # how often what was done is written to the store, in seconds
 REMEMBER = 10.0
 PROBE_TOTAL = 8
+LEAVING = 10.0
 
 
 def _names(params: Mapping[str, object], option: str) -> tuple[str, ...]:
@@ -139,7 +142,7 @@ class Run:
 
     def due(self, session: Session, act: Act) -> bool:
         """Whether a table that was sampled by now has more dead rows than it may."""
-        for table in tables_of(session, act.database, [act.oid]):
+        for table in tables_of(session, act.database, oids=[act.oid]):
             return table.dead > dead_limit(self.settings[act.database], table, self.wishes.of(table))
         return False
 
@@ -184,7 +187,16 @@ def execute(params: dict[str, object], context: Context) -> Result:
         for name in sorted(names):
             hold(control, run.system, name)
         cleaned = end_leftovers(target, control, target.connection.application_name, [])
+        _until_gone(control, target.connection.application_name)
         return _carry_out(run, target, memory, decision, plan, evidence, cleaned)
+
+
+def _until_gone(control: Session, mark: str) -> None:
+    """Wait for the sessions of a dead run to end, which takes them a moment."""
+    deadline = time.monotonic() + LEAVING
+    sql = render("SELECT count(*) FROM pg_stat_activity WHERE application_name = {mark}", mark=mark)
+    while control.value(sql) and time.monotonic() < deadline:
+        time.sleep(0.1)
 
 
 def _load(memory: Memory, context: Context) -> None:
@@ -244,7 +256,7 @@ def _carry_out(
     counts = Counter(item.outcome for item in outcomes)
     _refuse_undone(decision, outcomes, runner.stopped_for, counts)
     message = _told(gained, counts)
-    if runner.stopped_for:
+    if runner.stopped_for and counts[STOPPED]:
         context.warn(f"Maintenance stopped: {runner.stopped_for}; {counts[STOPPED]} acts are left for the next run.")
     _warn_held(run, outcomes)
     return Result(plan, bool(counts[DONE]), message, evidence)
@@ -322,7 +334,7 @@ def _refuse_undone(decision: Decision, outcomes: Sequence[Outcome], stopped: str
             details,
         )
     _refuse_forbidden(decision, outcomes)
-    if stopped and stopped != "the time is used up":
+    if stopped and stopped != TIME_IS_UP and counts.get(STOPPED):
         raise OpsError(
             "maintenance_stopped",
             f"Maintenance stopped after {counts.get(DONE, 0)} of {len(outcomes)} acts: {stopped}.",

@@ -36,6 +36,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open impo
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.sql import render
 
+TIME_IS_UP = "the time is used up"
 NOT_NEEDED, AUTOVACUUM, STOPPED, FAILED = "not needed", "autovacuum works on it", "stopped", "failed"
 LOOK = 1.0
 # the end of a thread's statement after it was cancelled
@@ -150,9 +151,10 @@ class Runner:
 
     def _together(self, control: Session, threads: Sequence[threading.Thread]) -> None:
         ticker, pace = Ticker(self._crew.context), Pace(self._count, "acts")
+        watch = _Watch(self._crew.limits)
+        self._look(control, watch)
         for thread in threads:
             thread.start()
-        watch = _Watch(self._crew.limits)
         try:
             while any(thread.is_alive() for thread in threads):
                 self._look(control, watch)
@@ -168,7 +170,7 @@ class Runner:
     def _look(self, control: Session, watch: _Watch) -> None:
         crew = self._crew
         if crew.ends is not None and time.monotonic() >= crew.ends and not self._stop.is_set():
-            self._stopped_for = "the time is used up"
+            self._stopped_for = TIME_IS_UP
             self._stop.set()
             return
         why, patient = watch.look(control)

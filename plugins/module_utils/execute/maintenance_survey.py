@@ -89,7 +89,7 @@ def survey(session: Session, target: Target, database: str, reading: Reading, ma
     wishes, scope = reading.wishes, reading.scope
     settings = settings_of(session)
     holders = horizon(session).of(database, catalogs=True)
-    tables = tables_of(session, database)
+    tables = tables_of(session, database, target.connection.application_name)
     found = Survey(database, session.version, settings, tables, holders=holders, temporary_age=temporary_age(session))
     probe = Probe(session, reading.each, reading.total)
     found = _counted(found, probe, scope, wishes, marks)

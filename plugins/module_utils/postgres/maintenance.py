@@ -50,6 +50,7 @@ WITH shut AS MATERIALIZED (
      SELECT p.relid AS oid, bool_or(coalesce(a.query, '') LIKE '%to prevent wraparound%') AS wraparound
        FROM (SELECT pid, relid FROM pg_stat_progress_vacuum UNION ALL SELECT pid, relid FROM pg_stat_progress_analyze) p
        LEFT JOIN pg_stat_activity a ON a.pid = p.pid
+      WHERE a.application_name IS DISTINCT FROM {mark}
       GROUP BY p.relid
 ), indexed AS MATERIALIZED (
      SELECT indrelid AS oid, count(*) AS indexes, sum(pg_stat_get_numscans(indexrelid))::bigint AS scans
@@ -225,11 +226,19 @@ def _table(database: str, row: Row) -> Table:
     )
 
 
-def tables_of(session: Session, database: str, oids: Sequence[int] = ()) -> list[Table]:
-    """All tables, partitioned parents and materialized views of the session's database, or those of these oids."""
+def tables_of(session: Session, database: str, mark: str = "", oids: Sequence[int] = ()) -> list[Table]:
+    """All tables, partitioned parents and materialized views of the session's database, or those of these oids.
+
+    mark: application_name of our own sessions; what a dead run of ours still vacuums is nobody else's work.
+    """
     # every column counts for nothing once a table is dropped in between; then its functions give NULL
     sql = render(
-        _TABLES, block=BLOCK, maintain=_maintain(session, "c.oid"), everything=not oids, oids=list(oids) or [0]
+        _TABLES,
+        block=BLOCK,
+        maintain=_maintain(session, "c.oid"),
+        mark=mark,
+        everything=not oids,
+        oids=list(oids) or [0],
     )
     return [_table(database, row) for row in session.rows(sql) if row["bytes"] is not None]
 
