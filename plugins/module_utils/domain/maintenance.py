@@ -99,9 +99,16 @@ class Table:
         return self.dead if self.measured is None else self.measured
 
     @property
+    def alive(self) -> float:
+        """Rows that thresholds are a share of: the counter where it is believed, else what the catalog remembers."""
+        if self.known and self.measured is None:
+            return float(self.live)
+        return max(0.0, self.rows, float(self.live))
+
+    @property
     def dead_share(self) -> float:
         """Of all rows that lie in the table."""
-        return self.dead_rows / max(1.0, self.dead_rows + max(0.0, self.rows, float(self.live)))
+        return self.dead_rows / max(1.0, self.dead_rows + self.alive)
 
     @property
     def known(self) -> bool:

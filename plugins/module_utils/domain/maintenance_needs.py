@@ -75,7 +75,7 @@ def threshold(settings: Settings, table: Table, name: str) -> float:
 
 def dead_limit(settings: Settings, table: Table, wish: Wish) -> float:
     """Dead rows from which a vacuum is due."""
-    rows = max(0.0, table.rows, float(table.live))
+    rows = table.alive
     if wish.dead_share is not None or wish.dead_rows is not None:
         return float(wish.dead_rows or 0) + (wish.dead_share or 0.0) * rows
     limit = threshold(settings, table, "dead_rows") + wish.ahead * threshold(settings, table, "dead_share") * rows
@@ -88,7 +88,7 @@ def changed_limit(settings: Settings, table: Table, wish: Wish, rows: float | No
     share = threshold(settings, table, "changed_share") * wish.ahead
     if wish.changed_share is not None:
         share = wish.changed_share
-    base = max(0.0, table.rows, float(table.live)) if rows is None else rows
+    base = table.alive if rows is None else rows
     return threshold(settings, table, "changed_rows") + share * base
 
 
@@ -166,7 +166,7 @@ def _vacuum(settings: Settings, table: Table, wish: Wish) -> Need | None:
             reason = f"its long values are {_share(share)} dead, {toast.dead:,} pieces (due above {most:,.0f})"
             return Need(VACUUM, reason, share * toast.bytes)
     base = threshold(settings, table, "inserted_rows")
-    rows = max(0.0, table.rows, float(table.live))
+    rows = table.alive
     inserted_limit = base + wish.ahead * threshold(settings, table, "inserted_share") * rows
     if base >= 0 and table.inserted > inserted_limit:
         reason = f"{table.inserted:,} rows inserted since the last vacuum (due above {inserted_limit:,.0f})"
@@ -204,7 +204,7 @@ def _analyze(settings: Settings, table: Table, wish: Wish) -> Need | None:
 
 def _of_root(settings: Settings, root: Table, leaves: Sequence[Table], wish: Wish, mark: Mark) -> Need | None:
     """A partitioned parent has statistics of its own, which autovacuum never makes."""
-    rows = sum(max(0.0, leaf.rows, float(leaf.live)) for leaf in leaves)
+    rows = sum(leaf.alive for leaf in leaves)
     if rows <= 0:
         return None
     analyzed = root.analyzed if root.analyzed is not None else mark.analyzed
@@ -284,7 +284,7 @@ def act_of(need: Need, table: Table, pace: Pace, leaves: Sequence[Table] = ()) -
         if table.kind == "p":
             numbers = {"partitions": len(leaves), "written": sum(leaf.written for leaf in leaves)}
         else:
-            numbers = {"changed": table.changed, "rows": int(max(0.0, table.rows))}
+            numbers = {"changed": table.changed, "rows": int(table.alive)}
     else:
         hidden = max(0, pages - table.visible) * BLOCK
         size: float = hidden + toast
@@ -296,7 +296,7 @@ def act_of(need: Need, table: Table, pace: Pace, leaves: Sequence[Table] = ()) -
             if need.urgent:
                 options = ("INDEX_CLEANUP off", "TRUNCATE off")
                 size -= table.index_bytes
-        numbers = {**numbers, "dead": table.dead_rows, "rows": int(max(0.0, table.rows)), "bytes": table.bytes}
+        numbers = {**numbers, "dead": table.dead_rows, "rows": int(table.alive), "bytes": table.bytes}
         seconds = pace.scan(0 if need.conditional else size)
     return Act(
         kind=need.kind,
