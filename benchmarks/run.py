@@ -24,7 +24,7 @@ COLLECTIONS = ROOT.parents[2] if LAID_OUT else ROOT
 if str(COLLECTIONS) not in sys.path:
     sys.path.insert(0, str(COLLECTIONS))
 
-NAMES = ("backup", "restore", "upstream", "guard", "migrate", "memory")
+NAMES = ("backup", "restore", "upstream", "guard", "migrate", "memory", "maintenance")
 RESULTS, TABLE = HERE / "results.json", HERE / "results.md"
 
 
@@ -46,6 +46,7 @@ def _measure(wanted: Sequence[str], megabytes: float, pairs: int, output: Path) 
         machine,
         row_backup,
         row_guard,
+        row_maintenance,
         row_memory,
         row_migrate,
         row_restore,
@@ -73,7 +74,7 @@ def _measure(wanted: Sequence[str], megabytes: float, pairs: int, output: Path) 
         path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         (output / TABLE.name).write_text(table(results), encoding="utf-8")
 
-    if set(wanted) - {"memory", "guard", "migrate"}:
+    if set(wanted) - {"memory", "guard", "migrate", "maintenance"}:
         with scene(megabytes, tell) as place:
             sides: dict[str, Callable[[Scene, int], Row | list[Row]]] = {
                 "backup": row_backup.measure,
@@ -94,6 +95,12 @@ def _measure(wanted: Sequence[str], megabytes: float, pairs: int, output: Path) 
     if "memory" in wanted:
         tell("row memory")
         run(lambda: row_memory.measure(megabytes, tell))
+    if "maintenance" in wanted:
+        tell("row maintenance")
+        run(
+            lambda: row_maintenance.measure(megabytes * row_maintenance.SHARE, pairs, tell),
+            megabytes * row_maintenance.SHARE,
+        )
     print(table(results))
     missed = [name for name, row in results.items() for goal in row["goals"] if not goal["met"]]  # type: ignore[attr-defined]
     return 1 if missed else 0
