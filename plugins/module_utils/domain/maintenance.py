@@ -128,7 +128,7 @@ class Index:
     """An index. bloat: share of its bytes that a new one would not need; measured: counted in it, not estimated.
 
     concurrent: whether REINDEX CONCURRENTLY can do it. leftover: what a broken concurrent build left.
-    building: somebody builds it now.
+    building: somebody builds it now. free: bytes free on its volume, None when nobody can tell.
     """
 
     database: str
@@ -143,6 +143,7 @@ class Index:
     leftover: bool = False
     building: bool = False
     permitted: bool = True
+    free: int | None = None
 
     @property
     def title(self) -> str:

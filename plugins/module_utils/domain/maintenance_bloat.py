@@ -124,9 +124,19 @@ def suspect(index: Index, wish: Wish, mark: Mark) -> bool:
     )
 
 
+def no_room(index: Index) -> str:
+    """Why an index that is due cannot be built anew; "" when it can, as far as anybody can tell."""
+    need = int(index.bytes * COPY)
+    if index.free is None or index.free >= need:
+        return ""
+    return (
+        f"{index.title} is not built anew: that needs up to {human_size(need)}, and {human_size(index.free)} are free."
+    )
+
+
 def rebuild(index: Index, table: Table, wish: Wish, mark: Mark, pace: Pace) -> Act | None:
-    """REINDEX CONCURRENTLY for an index that is mostly air."""
-    if not suspect(index, wish, mark) or index.bloat is None:
+    """REINDEX CONCURRENTLY for an index that is mostly air, where there is room for it."""
+    if not suspect(index, wish, mark) or index.bloat is None or no_room(index):
         return None
     how = "measured" if index.measured else "estimated"
     reason = f"{100 * index.bloat:.0f} % of {human_size(index.bytes)} is air ({how})"

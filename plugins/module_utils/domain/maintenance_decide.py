@@ -24,8 +24,10 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.maintenance
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.maintenance_bloat import (
     Room,
     leftover,
+    no_room,
     rebuild,
     rewrite,
+    suspect,
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.maintenance_needs import (
     STATISTIC,
@@ -231,7 +233,10 @@ def _rebuilds(
         if REINDEX not in wish.measures or wish.skip:
             continue
         acts.append(leftover(index))
-        acts.append(rebuild(index, table, wish, mark_of(marks, survey.database, index.oid), pace))
+        mark = mark_of(marks, survey.database, index.oid)
+        acts.append(rebuild(index, table, wish, mark, pace))
+        if suspect(index, wish, mark) and no_room(index):
+            found.remarks.append(no_room(index))
     return [act for act in acts if act is not None]
 
 

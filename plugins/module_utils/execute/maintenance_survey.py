@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
@@ -99,7 +99,16 @@ def survey(session: Session, target: Target, database: str, reading: Reading, ma
         smallest = max(1, min(wish.index_waste for wish in general))
         indexes = indexes_of(session, database, smallest)
         by_oid = {table.oid: table for table in tables}
-        found = replace(found, indexes=[_looked_into(i, by_oid, probe, wishes, marks) for i in indexes])
+
+        def look(index: Index) -> Index:
+            table = by_oid.get(index.table)
+            if table is None or not suspect(index, wishes.of(table), mark_of(marks, database, index.oid)):
+                return index
+            seen = probe.index(index)
+            index = index if seen is None else replace(index, bloat=seen[0], bytes=seen[1], measured=True)
+            return replace(index, free=_free(session, target, index.oid, reading.space))
+
+        found = replace(found, indexes=[look(index) for index in indexes])
     if REWRITE in measures:
         found = _rewrites(found, session, target, probe, reading, min(wish.table_waste for wish in general))
     return found
@@ -116,15 +125,6 @@ def _counted(found: Survey, probe: Probe, scope: Scope, wishes: Wishes, marks: M
             measured[table.oid] = seen.dead
     tables = [replace(t, measured=measured[t.oid]) if t.oid in measured else t for t in found.tables]
     return replace(found, tables=tables)
-
-
-def _looked_into(index: Index, tables: Mapping[int, Table], probe: Probe, wishes: Wishes, marks: Marks) -> Index:
-    """The index with its air measured, when the estimate makes it a suspect."""
-    table = tables.get(index.table)
-    if table is None or not suspect(index, wishes.of(table), mark_of(marks, index.database, index.oid)):
-        return index
-    seen = probe.index(index)
-    return index if seen is None else replace(index, bloat=seen[0], bytes=seen[1], measured=True)
 
 
 def _worth(air: float, table: Table, wish: Wish) -> bool:

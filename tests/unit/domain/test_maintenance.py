@@ -365,6 +365,8 @@ AIRY = Index("app", "s", "i", 9, 7, bytes=100_000_000, bloat=0.6)
         ({"leftover": True}, Mark(), False),
         ({}, Mark(bytes=100_000_000), False),
         ({}, Mark(bytes=70_000_000), True),
+        ({"free": 219_999_999}, Mark(), False),
+        ({"free": 220_000_000}, Mark(), True),
     ],
 )
 def test_which_index_is_built_anew(changes: dict[str, object], mark: Mark, expected: bool) -> None:
