@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.maintenance import Act
 from ansible_collections.saasops.runbook.plugins.module_utils.execute import maintenance_run
 from ansible_collections.saasops.runbook.tests.lab import acts, upkeep
 from ansible_collections.saasops.runbook.tests.lab.postgres import Server
@@ -43,13 +44,13 @@ def test_a_healthy_database_needs_nothing(server: Server, shop: str, store: Path
 
 @BOTH
 def test_dead_rows_below_the_threshold_stay_and_above_it_go(server: Server, shop: str, store: Path) -> None:
-    # autovacuum's own: 50 + 20 % of 3,000 rows, of which we wait for half: 50 + 300
-    server.psql("DELETE FROM orders WHERE id <= 350", db=shop)
+    # autovacuum's own is 50 + 20 % of the rows, and we wait for half of the share: 318 <= 50 + 10 % of 2,682 that live
+    server.psql("DELETE FROM orders WHERE id <= 318", db=shop)
     assert planned(maintain(server, store, shop, measures=["vacuum"])) == []
-    server.psql("DELETE FROM orders WHERE id = 351", db=shop)
+    server.psql("DELETE FROM orders WHERE id = 319", db=shop)
     found = done(maintain(server, store, shop, measures=["vacuum"]))
     assert list(found) == [("vacuum", "public.orders")]
-    assert (found["vacuum", "public.orders"]["dead_before"], found["vacuum", "public.orders"]["dead_after"]) == (351, 0)
+    assert (found["vacuum", "public.orders"]["dead_before"], found["vacuum", "public.orders"]["dead_after"]) == (319, 0)
 
 
 @BOTH
@@ -174,9 +175,9 @@ def test_a_vacuum_that_only_warns_is_found_out(
         login = acts.connection(server, user="keeper", password="k", session=kind)
         real = maintenance_run.statement
 
-        def late(session: object, act: object, **how: object) -> str:
+        def late(version: int, act: Act, *, busy: bool, truncate: str) -> str:
             server.psql("ALTER TABLE orders OWNER TO postgres", db=shop)
-            return real(session, act, **how)  # type: ignore[arg-type]
+            return real(version, act, busy=busy, truncate=truncate)
 
         monkeypatch.setattr(maintenance_run, "statement", late)
         with pytest.raises(OpsError) as caught:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.saasops.runbook.tests.lab import acts, upkeep
+from ansible_collections.saasops.runbook.tests.lab.docker import PostgresContainer
 from ansible_collections.saasops.runbook.tests.lab.playbooks import Run, inventory, play
 from ansible_collections.saasops.runbook.tests.lab.postgres import Server
 
@@ -110,3 +111,35 @@ def test_a_word_that_means_nothing_is_refused(server: Server, database: str, tmp
     refused = runs(server, database, tmp_path, saasops_maintenance={"bugdet": "1h"})()
     assert refused.code != 0
     assert "does not know bugdet" in refused.output
+
+
+def test_a_database_in_a_container_is_maintained_through_exec(
+    docker_postgres: PostgresContainer, tmp_path: Path
+) -> None:
+    name = "shop ünïcode"
+    docker_postgres.psql(f'CREATE DATABASE "{name}"')
+    try:
+        docker_postgres.psql(
+            'CREATE TABLE "odd.na""me" (id int PRIMARY KEY) WITH (autovacuum_enabled = off);'
+            'INSERT INTO "odd.na""me" SELECT generate_series(1, 3000)',
+            name,
+        )
+        docker_postgres.psql("VACUUM ANALYZE", name)
+        docker_postgres.psql('DELETE FROM "odd.na""me" WHERE id % 3 = 0', name)
+        hosts = inventory(
+            tmp_path,
+            {
+                "saasops_system": "shop",
+                "saasops_database": name,
+                "saasops_connection": docker_postgres.params(),
+                "saasops_store": {"path": str(tmp_path / "store"), "create": True},
+            },
+        )
+        done = play("maintenance", hosts)
+        assert done.code == 0, done.output
+        assert "1,000 dead rows removed" in done.output
+        counters = "SELECT n_dead_tup, vacuum_count FROM pg_stat_user_tables WHERE relname LIKE 'odd%'"
+        assert docker_postgres.psql(counters, name).strip() == "0|2"
+        assert play("maintenance", hosts).changed == 0
+    finally:
+        docker_postgres.psql(f'DROP DATABASE "{name}" WITH (FORCE)')

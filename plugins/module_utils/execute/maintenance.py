@@ -74,6 +74,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.store.open import 
 REMEMBER = 10.0
 PROBE_TOTAL = 8
 LEAVING = 10.0
+ORDERLY = 3.0
 
 
 def _names(params: Mapping[str, object], option: str) -> tuple[str, ...]:
@@ -126,7 +127,8 @@ class Run:
         """Of the inventory, and never beyond the end of the window."""
         seconds = _seconds(self.params, "budget")
         if self.context.deadline is not None:
-            left = max(0.0, self.context.deadline - self.context.now)
+            # in order, before the window's own end would cut it
+            left = max(1.0, self.context.deadline - self.context.now - ORDERLY)
             seconds = left if seconds is None else min(seconds, left)
         return Budget(seconds, self.jobs, _whole(self.params, "max_tables"), _whole(self.params, "max_rewrite_bytes"))
 

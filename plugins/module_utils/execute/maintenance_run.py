@@ -292,7 +292,7 @@ class Runner:
         if act.conditional and not crew.due(session, act):
             return Outcome(act, NOT_NEEDED, before)
         busy = before.activity != act.activity or before.others > 0
-        sql = statement(session, act, busy=busy, truncate=crew.truncate)
+        sql = statement(session.version, act, busy=busy, truncate=crew.truncate)
         # an emergency is brought to its end
         seconds = None if crew.ends is None or act.urgent else max(1.0, crew.ends - time.monotonic())
         self._running[session.pid] = act

@@ -21,6 +21,9 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.sql impor
 
 DONE, LOCKED, FORBIDDEN, LATE, GONE = "done", "locked", "not permitted", "out of time", "gone"
 CANCELLED, LOCK_TIMEOUT = "57014", "55P03"
+# server_version_num from which a session's counters can be had at once, partitioned parents have counters, and
+# ANALYZE can leave a parent's partitions alone
+FLUSHABLE, PARENTS_COUNTED, ANALYZE_ONLY = 150000, 140000, 180000
 # before 15 counters reach the statistics through a process of their own
 SETTLING = 2.0
 
@@ -119,16 +122,19 @@ def _seen(row: Row) -> Seen:
 
 def settle(session: Session) -> None:
     """Have this session's own counters reach the statistics, so that the next look shows them."""
-    if session.version >= 150000:
+    if session.version >= FLUSHABLE:
         session.value("SELECT pg_stat_force_next_flush()::text")
         session.value("SELECT 1")
 
 
-def statement(session: Session, act: Act, *, busy: bool, truncate: str) -> str:
-    """VACUUM or ANALYZE of an act. busy tables are not truncated: that takes a lock that stops readers of standbys."""
+def statement(version: int, act: Act, *, busy: bool, truncate: str) -> str:
+    """VACUUM or ANALYZE of an act, for a server of this server_version_num.
+
+    A busy table is not truncated: that takes a lock that stops readers of standbys.
+    """
     name = render("{name:I}", name=(act.schema, act.name))
     if act.kind == ANALYZE:
-        only = "ONLY " if session.version >= 180000 and act.measured.get("partitions") is not None else ""
+        only = "ONLY " if version >= ANALYZE_ONLY and act.measured.get("partitions") is not None else ""
         return f"ANALYZE (SKIP_LOCKED) {only}{name}"
     options = ["SKIP_LOCKED", *act.options]
     if act.kind == FREEZE:
@@ -166,7 +172,7 @@ def proven(session: Session, act: Act, before: Seen, said: Sequence[str]) -> tup
     SKIP_LOCKED and a missing right both warn; which of the two it was shows in whether somebody has a lock.
     """
     settle(session)
-    deadline = time.monotonic() + (0 if session.version >= 150000 else SETTLING)
+    deadline = time.monotonic() + (0 if session.version >= FLUSHABLE else SETTLING)
     while True:
         after = see(session, act)
         if after is None:
@@ -177,7 +183,7 @@ def proven(session: Session, act: Act, before: Seen, said: Sequence[str]) -> tup
         if time.monotonic() >= deadline:
             break
         time.sleep(0.1)
-    if act.kind == ANALYZE and act.measured.get("partitions") is not None and session.version < 140000:
+    if act.kind == ANALYZE and act.measured.get("partitions") is not None and session.version < PARENTS_COUNTED:
         # parents have counters from 14 on
         return (FORBIDDEN if said else DONE), after
     return (LOCKED if after.others or before.others or after.autovacuum or not said else FORBIDDEN), after
