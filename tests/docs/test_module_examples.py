@@ -36,6 +36,7 @@ ORDER = (
     "pg_backup_pin",
     "pg_backup_prune",
     "pg_discover_info",
+    "pg_maintenance",
     "pg_restore",
     "pg_swap",
     "pg_verify",
