@@ -156,3 +156,23 @@ def test_a_crash_in_the_middle_has_nothing_done_twice(server: Server, shop: str,
     crash(server)
     left = planned(maintain(server, store, shop, tables=["public.*"], check=True))
     assert {name for _kind, name in left} == {"public.events"}
+
+
+def test_autovacuum_against_wraparound_is_never_disturbed(store: Path) -> None:
+    with postgres.running(18, settings={**SETTINGS, "autovacuum": "on", "autovacuum_naptime": "1s"}) as server:
+        server.createdb("shop")
+        server.psql(
+            "CREATE TABLE orders (id int) WITH (autovacuum_enabled = off, autovacuum_vacuum_cost_delay = 100,"
+            " autovacuum_vacuum_cost_limit = 1); INSERT INTO orders SELECT generate_series(1, 30000)",
+            db="shop",
+        )
+        server.psql("DELETE FROM orders WHERE id % 3 = 0", db="shop")
+        burn(server, 101_000)
+        # it is switched off for the table, and starts against wraparound all the same
+        against = "backend_type = 'autovacuum worker' AND query LIKE '%public.orders (to prevent wraparound)'"
+        upkeep.wait_until(server, f"SELECT count(*) > 0 FROM pg_stat_activity WHERE {against}", seconds=30)
+        result = maintain(server, store, "shop", tables=["public.*"])
+        assert planned(result) == []
+        assert result.plan is not None
+        assert "Autovacuum works on public.orders" in result.plan.warnings[-1]
+        assert server.psql(f"SELECT count(*) FROM pg_stat_activity WHERE {against}") == "1"

@@ -51,7 +51,10 @@ Marks = Mapping[str, Mark]
 
 @dataclass(frozen=True)
 class Survey:
-    """One database as it was read. airs: by oid of a table, (share of air, whether it was measured)."""
+    """One database as it was read. airs: by oid of a table, (share of air, whether it was measured).
+
+    all_seen: whether the role may see what everybody else holds.
+    """
 
     database: str
     version: int
@@ -62,6 +65,7 @@ class Survey:
     holders: tuple[Holder, ...] = ()
     rooms: Mapping[int, Room] = field(default_factory=dict)
     temporary_age: int = 0
+    all_seen: bool = True
 
 
 @dataclass(frozen=True)
@@ -244,6 +248,10 @@ def _horizon(found: _Gathering, survey: Survey, acts: Sequence[Act]) -> None:
     """What is vacuumed although somebody old still sees what died since he began is said before it is done."""
     if not any(act.kind in (VACUUM, FREEZE) for act in acts):
         return
+    if not survey.all_seen:
+        found.remarks.append(
+            f"{survey.database}: what other roles' transactions hold back is not seen; GRANT pg_read_all_stats."
+        )
     for holder in older([h for h in survey.holders if not h.catalogs], LONG):
         found.remarks.append(f"{survey.database}: {holder.tell()}: what died since stays.")
     emergency = max((act.urgent for act in acts), default=0)

@@ -59,6 +59,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.maintenan
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.maintenance_acts import (
     DONE,
     FORBIDDEN,
+    LATE,
     LOCKED,
     Manner,
     prepare,
@@ -258,8 +259,9 @@ def _carry_out(
     counts = Counter(item.outcome for item in outcomes)
     _refuse_undone(decision, outcomes, runner.stopped_for, counts)
     message = _told(gained, counts)
-    if runner.stopped_for and counts[STOPPED]:
-        context.warn(f"Maintenance stopped: {runner.stopped_for}; {counts[STOPPED]} acts are left for the next run.")
+    left = counts[STOPPED] + counts[LATE]
+    if left:
+        context.warn(f"Maintenance stopped: {runner.stopped_for or TIME_IS_UP}; {left} acts are left for the next run.")
     _warn_held(run, outcomes)
     return Result(plan, bool(counts[DONE]), message, evidence)
 

@@ -117,6 +117,8 @@ class Runner:
         self._count = len(acts)
         self._seconds = sum(act.seconds for act in acts)
         self._stopped_for = ""
+        self._dropped: list[Act] = []
+        self._late = threading.Event()
         # when a table that somebody holds was tried first, in monotonic seconds
         self._tried: dict[tuple[str, int], float] = {}
 
@@ -132,14 +134,14 @@ class Runner:
             if self._queue:
                 jobs = max(1, min(self._crew.jobs, len(self._queue)))
                 self._together(control, [threading.Thread(target=self._work, daemon=True) for _n in range(jobs)])
-            if self._heavy and not self._stop.is_set():
+            if self._heavy and not self._stop.is_set() and not self._late.is_set():
                 self._together(control, [threading.Thread(target=self._work_heavy, daemon=True)])
         if self._error is not None:
             raise self._error
         if self._stopped_for:
             done = {id(outcome.act) for outcome in self._outcomes}
             rest = [act for group in self._queue for act in group] + [a for _t, g in self._waiting for a in g]
-            for act in [*rest, *self._heavy]:
+            for act in [*self._dropped, *rest, *self._heavy]:
                 if id(act) not in done:
                     self._outcomes.append(Outcome(act, STOPPED))
         return self._outcomes
@@ -169,9 +171,9 @@ class Runner:
 
     def _look(self, control: Session, watch: _Watch) -> None:
         crew = self._crew
-        if crew.ends is not None and time.monotonic() >= crew.ends and not self._stop.is_set():
+        if crew.ends is not None and time.monotonic() >= crew.ends and not self._stopped_for:
             self._stopped_for = TIME_IS_UP
-            self._stop.set()
+            self._drop_what_is_not_urgent()
             return
         why, patient = watch.look(control)
         if not why:
@@ -182,6 +184,15 @@ class Runner:
             self._stopped_for = why
             self._stop.set()
             self._hold.clear()
+
+    def _drop_what_is_not_urgent(self) -> None:
+        """The time is used up: an emergency is worked on to its end, nothing else is begun."""
+        with self._lock:
+            groups = [*self._queue, *(group for _ready, group in self._waiting)]
+            self._queue = deque(group for group in groups if any(act.urgent for act in group))
+            self._waiting.clear()
+            self._dropped += [act for group in groups if not any(act.urgent for act in group) for act in group]
+            self._late.set()
 
     def _line(self, control: Session, pace: Pace) -> str:
         """How far everything is, and what VACUUM says of the largest table in work."""
@@ -259,9 +270,9 @@ class Runner:
 
     def _group(self, session: Session, acts: list[Act]) -> None:
         for place, act in enumerate(acts):
-            if self._stop.is_set():
+            if self._stop.is_set() or (self._late.is_set() and not act.urgent):
                 with self._lock:
-                    self._queue.appendleft(acts[place:])
+                    self._dropped += acts[place:]
                 return
             outcome = self._act(session, act)
             if outcome.outcome == LOCKED and self._again(act, acts[place:]):
@@ -317,7 +328,7 @@ class Runner:
                 for act in self._heavy:
                     while self._hold.is_set() and not self._stop.is_set():
                         time.sleep(0.1)
-                    if self._stop.is_set():
+                    if self._stop.is_set() or self._late.is_set():
                         return
                     session = sessions(act.database)
                     self._running[session.pid] = act

@@ -88,9 +88,18 @@ def survey(session: Session, target: Target, database: str, reading: Reading, ma
     """One database, through a session in it."""
     wishes, scope = reading.wishes, reading.scope
     settings = settings_of(session)
-    holders = horizon(session).of(database, catalogs=True)
+    held = horizon(session)
+    holders = held.of(database, catalogs=True)
     tables = tables_of(session, database, target.connection.application_name)
-    found = Survey(database, session.version, settings, tables, holders=holders, temporary_age=temporary_age(session))
+    found = Survey(
+        database,
+        session.version,
+        settings,
+        tables,
+        holders=holders,
+        temporary_age=temporary_age(session),
+        all_seen=held.complete,
+    )
     probe = Probe(session, reading.each, reading.total)
     found = _counted(found, probe, scope, wishes, marks)
     general = [wishes.general, *(replace(wishes.general, **rule.changes) for rule in wishes.rules)]  # type: ignore[arg-type]
