@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
+from ansible_collections.saasops.runbook.plugins.module_utils.execute import maintenance_build
 from ansible_collections.saasops.runbook.tests.lab import acts, postgres, upkeep
 from ansible_collections.saasops.runbook.tests.lab.postgres import Server
 from ansible_collections.saasops.runbook.tests.lab.upkeep import done, maintain, planned
@@ -196,3 +198,15 @@ def test_pg_repack_is_used_where_it_is_installed_and_needs_no_window(server: Ser
     assert int(str(act["bytes_after"])) < int(str(act["bytes_before"])) / 4
     assert server.psql("SELECT count(*) FROM orders", db=bloated) == "2000"
     assert planned(maintain(server, store, bloated, **here(server))) == []
+
+
+@NEWEST
+def test_a_rebuild_that_waits_too_long_for_somebody_is_given_up(
+    server: Server, bloated: str, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with upkeep.transaction(server, bloated, "INSERT INTO orders VALUES (-1)"):
+        monkeypatch.setattr(maintenance_build, "SNAPSHOT", 1.5)
+        with pytest.raises(OpsError) as caught:
+            maintain(server, store, bloated, **REINDEX)
+        assert caught.value.code == "maintenance_locked"
+        assert server.psql("SELECT count(*) FROM pg_stat_progress_create_index") == "0"

@@ -37,6 +37,7 @@ def tenants(server: Server, database: str, *, count: int, rows: int) -> None:
               EXECUTE format('INSERT INTO %I.%I SELECT g, repeat(md5(g::text), 3) FROM generate_series(1, {rows}) g',
                              t, k);
             END LOOP;
+            COMMIT;
           END LOOP;
         END $$
         """,

@@ -52,7 +52,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.execute.maintenanc
     survey,
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Context, Result
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.facts import read_server
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.facts import read_server, refuse_pooler
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.leftovers import end_leftovers, mark_of
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.locks import hold
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.maintenance import tables_of
@@ -162,6 +162,8 @@ def execute(params: dict[str, object], context: Context) -> Result:
 
         guard = run.anyone.named(mark_of("maintenance-guard", run.system, run.main))
         control = connect(guard)
+        with contextlib.closing(guard.session()) as other:
+            refuse_pooler(control, other)
         prepare(control, run.manner)
         if control.value("SELECT pg_is_in_recovery()"):
             raise OpsError(

@@ -39,7 +39,7 @@ IN_USE = "in use"
 STILL = 2.5
 # how long somebody may wait for a table that is rewritten, before it is given up
 WAITED = 1.0
-# an old snapshot keeps a concurrent build waiting, and the build keeps every other vacuum waiting
+# an old snapshot keeps a concurrent build waiting, and the build keeps dead rows of everybody; seconds
 SNAPSHOT = 60.0
 # the drop of what an ended build left waits for the same transactions as the build did
 SWEEP = 3.0
@@ -63,6 +63,8 @@ SELECT n.nspname::text AS schema, c.relname::text AS name
    AND ({oid} = 0 OR x.indexrelid = {oid})
    AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.relid = x.indrelid)
 """
+# a build that waits for the transactions of others
+_STUCK = "SELECT count(*) FROM pg_stat_progress_create_index WHERE pid = {pid} AND phase LIKE 'waiting%'"
 _WAITING = """
 SELECT count(*) FROM pg_locks w JOIN pg_locks h ON h.relation = w.relation AND h.pid = {pid} AND h.granted
  WHERE NOT w.granted AND w.pid <> {pid} AND w.relation = {table}
@@ -107,7 +109,7 @@ class Builder:
         if not found:
             return Outcome(act, GONE, before)
         self.context.admission.confirm()
-        outcome, said = self._unhurried(session, _drop_sql(str(found[0]["schema"]), str(found[0]["name"])), None)
+        outcome, said = self._unhurried(session, _drop_sql(str(found[0]["schema"]), str(found[0]["name"])), SNAPSHOT)
         return Outcome(act, outcome, before, see(session, act), said)
 
     def _unhurried(self, session: Session, sql: str, seconds: float | None) -> tuple[str, list[str]]:
@@ -133,9 +135,12 @@ class Builder:
             return Outcome(act, LOCKED, before, said=["somebody builds an index of this table"])
         sql = render("REINDEX INDEX CONCURRENTLY {name:I}", name=(act.schema, act.name))
         try:
-            outcome, said = self._unhurried(session, sql, left)
+            with self._watched(session, render(_STUCK, pid=session.pid), SNAPSHOT) as given_up:
+                outcome, said = self._unhurried(session, sql, left)
         finally:
             self._sweep(session, act.table)
+        if outcome == LATE and given_up.is_set():
+            outcome, said = LOCKED, [f"it waited for others for {SNAPSHOT:.0f} s, and was given up"]
         after = session.rows(
             render(
                 "SELECT pg_relation_size(c.oid) AS bytes, c.relfilenode::bigint AS node, c.oid::bigint AS oid"
@@ -171,7 +176,8 @@ class Builder:
         self.context.admission.confirm()
         seconds = self.rewrite_seconds if left is None else min(left, self.rewrite_seconds)
         sql = render("VACUUM (FULL, ANALYZE, SKIP_LOCKED) {name:I}", name=(act.schema, act.name))
-        with self._guarded(session, act) as given_up:
+        waiting = render(_WAITING, pid=session.pid, table=act.table, database=act.database)
+        with self._watched(session, waiting, WAITED) as given_up:
             outcome, said = run(session, sql, seconds)
         if outcome == LATE and given_up.is_set():
             outcome, said = IN_USE, ["somebody came to wait for the table, so its rewrite was given up"]
@@ -187,20 +193,19 @@ class Builder:
         return after is not None and after.analyzes > before.analyzes
 
     @contextlib.contextmanager
-    def _guarded(self, session: Session, act: Act) -> Iterator[threading.Event]:
-        """Cancel the rewrite as soon as somebody has waited for it; the event tells that it was so."""
+    def _watched(self, session: Session, sql: str, patience: float) -> Iterator[threading.Event]:
+        """Cancel what the session does when a count has been above 0 for so long; the event tells that it was so."""
         given_up, over = threading.Event(), threading.Event()
 
         def watch() -> None:
             with contextlib.suppress(OpsError), contextlib.closing(self.target.session()) as control:
-                sql = render(_WAITING, pid=session.pid, table=act.table, database=act.database)
                 first: float | None = None
                 while not over.wait(0.2):
                     if not int(str(control.value(sql) or 0)):
                         first = None
                         continue
                     first = first or time.monotonic()
-                    if time.monotonic() - first >= WAITED:
+                    if time.monotonic() - first >= patience:
                         given_up.set()
                         control.value(render("SELECT pg_cancel_backend({pid})", pid=session.pid))
 
