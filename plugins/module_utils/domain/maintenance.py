@@ -86,7 +86,6 @@ class Table:
     owner: str = ""
     system: bool = False
     autovacuum: str = ""
-    indexes: int = 0
     index_bytes: int = 0
     measured: int | None = None
 

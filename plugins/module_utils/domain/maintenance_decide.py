@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
@@ -260,9 +260,6 @@ def _horizon(found: _Gathering, survey: Survey, acts: Sequence[Act]) -> None:
             f"{survey.database}: a temporary table is {survey.temporary_age:,} transactions old; only its session can "
             "drop it (end it with the verb sessions)."
         )
-
-
-Measure = Callable[[Table], "int | None"]
 
 
 def unknown(survey: Survey, scope: Scope, wishes: Wishes, marks: Marks, believed: float) -> list[Table]:

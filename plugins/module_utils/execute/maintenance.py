@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.durations import human_size, parse_duration
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.durations import parse_duration
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.horizon import Holder
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.maintenance import (
@@ -39,7 +39,6 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.maintenance
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Plan
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.maintenance_build import Builder
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.maintenance_run import (
-    FAILED,
     STOPPED,
     TIME_IS_UP,
     Crew,
@@ -51,6 +50,15 @@ from ansible_collections.saasops.runbook.plugins.module_utils.execute.maintenanc
     chosen,
     survey,
 )
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.maintenance_told import (
+    evidence_of,
+    left_of,
+    nothing,
+    refuse_forbidden,
+    refuse_undone,
+    told,
+    would,
+)
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Context, Result
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.facts import read_server, refuse_pooler
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.leftovers import end_leftovers, mark_of
@@ -58,9 +66,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.locks imp
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.maintenance import tables_of
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.maintenance_acts import (
     DONE,
-    FORBIDDEN,
     LATE,
-    LOCKED,
     Manner,
     prepare,
 )
@@ -182,12 +188,12 @@ def execute(params: dict[str, object], context: Context) -> Result:
         remarks = [f"The role may not enter database {name}, which stays as it is." for name in closed]
         decision = replace(decision, remarks=(*remarks, *decision.remarks))
         plan = decision.plan(run.main)
-        evidence = _evidence(surveys, decision)
+        evidence = evidence_of(surveys, decision)
         if plan.empty:
-            _refuse_forbidden(decision, [])
-            return Result(plan, False, _nothing(surveys, decision), evidence)
+            refuse_forbidden(decision, [])
+            return Result(plan, False, nothing(surveys, decision), evidence)
         if context.check_mode:
-            return Result(plan, True, _would(decision), evidence)
+            return Result(plan, True, would(decision), evidence)
         context.authorise(plan)
         for name in sorted(names):
             hold(control, run.system, name)
@@ -257,10 +263,10 @@ def _carry_out(
         _save(memory, context)
     results = [item.as_dict() for item in outcomes]
     gained = summary(results)
-    evidence.update(acts=results, gained=gained, cleaned=cleaned, left=[_left(a, why) for a, why in decision.left])
+    evidence.update(acts=results, gained=gained, cleaned=cleaned, left=[left_of(a, why) for a, why in decision.left])
     counts = Counter(item.outcome for item in outcomes)
-    _refuse_undone(decision, outcomes, runner.stopped_for, counts)
-    message = _told(gained, counts)
+    refuse_undone(decision, outcomes, runner.stopped_for, counts)
+    message = told(gained, counts)
     left = counts[STOPPED] + counts[LATE]
     if left:
         context.warn(f"Maintenance stopped: {runner.stopped_for or TIME_IS_UP}; {left} acts are left for the next run.")
@@ -310,55 +316,6 @@ def _save(memory: Memory, context: Context) -> None:
         context.warn(f"What was done could not be remembered: {error.cause} The statistics still tell it.")
 
 
-def _refuse_forbidden(decision: Decision, outcomes: Sequence[Outcome]) -> None:
-    """A table that is due and may not be touched is a failure: nobody else maintains it."""
-    names = [name for name, _owner in decision.forbidden]
-    names += [item.act.title for item in outcomes if item.outcome == FORBIDDEN]
-    if names:
-        owners = sorted({owner for _name, owner in decision.forbidden})
-        raise OpsError(
-            "maintenance_not_permitted",
-            f"{len(names)} tables are due that this role may not maintain: {', '.join(names[:5])}"
-            f"{' and more' if len(names) > 5 else ''}.",
-            f"Log in as their owner{' (' + ', '.join(owners[:3]) + ')' if owners else ''} or the database's, or GRANT "
-            "MAINTAIN (pg_maintain) from PostgreSQL 17 on.",
-            {"tables": names},
-        )
-
-
-def _refuse_undone(decision: Decision, outcomes: Sequence[Outcome], stopped: str, counts: Mapping[str, int]) -> None:
-    """What was due and could not be done ends in an error, when all the rest was done."""
-    details: dict[str, object] = {"acts": [item.as_dict() for item in outcomes], "counts": dict(counts)}
-    failed = [item for item in outcomes if item.outcome == FAILED]
-    if failed:
-        first = failed[0]
-        raise OpsError(
-            "maintenance_failed",
-            f"{len(failed)} of {len(outcomes)} acts failed, first {first.act.kind} {first.act.title}: "
-            f"{'; '.join(first.said) or 'no message'}",
-            "Read the messages of the server; what was done stays, and the next run tries the rest again.",
-            details,
-        )
-    _refuse_forbidden(decision, outcomes)
-    if stopped and stopped != TIME_IS_UP and counts.get(STOPPED):
-        raise OpsError(
-            "maintenance_stopped",
-            f"Maintenance stopped after {counts.get(DONE, 0)} of {len(outcomes)} acts: {stopped}.",
-            "Run it again when that is over; it goes on with the rest.",
-            details,
-        )
-    locked = [item for item in outcomes if item.outcome == LOCKED]
-    if locked:
-        names = ", ".join(item.act.title for item in locked[:5])
-        raise OpsError(
-            "maintenance_locked",
-            f"{len(locked)} of {len(outcomes)} acts were not done, because somebody holds {names}: "
-            f"{'; '.join(locked[0].said) or 'locked'}.",
-            "See who with the verb sessions, and run maintenance again; it does only the rest.",
-            details,
-        )
-
-
 def _warn_held(run: Run, outcomes: Sequence[Outcome]) -> None:
     """Dead rows that stay are named together with whoever still sees them."""
     held = [item for item in outcomes if item.outcome == DONE and _holder(run, item)]
@@ -366,43 +323,3 @@ def _warn_held(run: Run, outcomes: Sequence[Outcome]) -> None:
         stay = sum(item.after.dead for item in held if item.after is not None)
         who = run.holders[held[0].act.database][0].tell()
         run.context.warn(f"{stay:,} dead rows of {len(held)} tables stay: {who}.")
-
-
-def _left(act: Act, why: str) -> dict[str, object]:
-    return {"database": act.database, "table": act.title, "kind": act.kind, "reason": act.reason, "left": why}
-
-
-def _evidence(surveys: Sequence[Survey], decision: Decision) -> dict[str, object]:
-    return {
-        "databases": [one.database for one in surveys],
-        "tables": decision.scope,
-        "acts": [],
-        "gained": {},
-        "cleaned": [],
-        "left": [_left(act, why) for act, why in decision.left],
-    }
-
-
-def _kinds(acts: Sequence[Act]) -> str:
-    counts = Counter(act.kind for act in acts)
-    return ", ".join(f"{count} {kind}" for kind, count in counts.items())
-
-
-def _nothing(surveys: Sequence[Survey], decision: Decision) -> str:
-    where = f"{len(surveys)} databases" if len(surveys) > 1 else surveys[0].database
-    return f"Nothing to do: none of {decision.scope:,} tables in {where} needs anything now."
-
-
-def _would(decision: Decision) -> str:
-    seconds = sum(act.seconds for act in decision.acts) / max(1, decision.budget.jobs)
-    return f"Would do {_kinds(decision.acts)}; about {max(1, round(seconds))} s."
-
-
-def _told(gained: Mapping[str, int], counts: Mapping[str, int]) -> str:
-    others = ", ".join(f"{count} {name}" for name, count in counts.items() if name != DONE)
-    return (
-        f"{counts.get(DONE, 0)} acts done: {gained['dead_rows_removed']:,} dead rows removed, "
-        f"{human_size(gained['bytes_freed'])} freed, {gained['blocks_read']:,} blocks read"
-        + (f"; {others}" if others else "")
-        + "."
-    )

@@ -183,14 +183,10 @@ class Builder:
             outcome, said = IN_USE, ["somebody came to wait for the table, so its rewrite was given up"]
         settle(session)
         after = see(session, act)
-        if outcome == DONE and not self._moved(session, act, before, after):
+        # VACUUM FULL counts in no statistics of vacuums, its ANALYZE does
+        if outcome == DONE and (after is None or after.analyzes <= before.analyzes):
             outcome = LOCKED
         return Outcome(act, outcome, before, after, said)
-
-    @staticmethod
-    def _moved(session: Session, act: Act, before: Seen, after: Seen | None) -> bool:
-        """VACUUM FULL counts in no statistics of vacuums before 18; its ANALYZE does."""
-        return after is not None and after.analyzes > before.analyzes
 
     @contextlib.contextmanager
     def _watched(self, session: Session, sql: str, patience: float) -> Iterator[threading.Event]:

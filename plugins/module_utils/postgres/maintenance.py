@@ -53,7 +53,7 @@ WITH shut AS MATERIALIZED (
       WHERE a.application_name IS DISTINCT FROM {mark}
       GROUP BY p.relid
 ), indexed AS MATERIALIZED (
-     SELECT indrelid AS oid, count(*) AS indexes, sum(pg_stat_get_numscans(indexrelid))::bigint AS scans
+     SELECT indrelid AS oid, sum(pg_stat_get_numscans(indexrelid))::bigint AS scans
        FROM pg_index GROUP BY indrelid
 ), owner AS (
      SELECT rolsuper OR pg_has_role(d.datdba, 'USAGE') AS of_database, rolsuper AS superuser
@@ -72,7 +72,7 @@ SELECT n.nspname::text AS schema, c.relname::text AS name, c.oid::bigint AS oid,
        pg_stat_get_tuples_inserted(c.oid) - pg_stat_get_tuples_deleted(c.oid) AS counted,
        pg_stat_get_tuples_inserted(c.oid) + pg_stat_get_tuples_updated(c.oid) + pg_stat_get_tuples_deleted(c.oid)
          AS written,
-       coalesce(i.indexes, 0) AS indexes, coalesce(i.scans, 0) AS index_scans,
+       coalesce(i.scans, 0) AS index_scans,
        pg_stat_get_numscans(c.oid) + coalesce(i.scans, 0) AS scans,
        extract(epoch FROM clock_timestamp() - greatest(pg_stat_get_last_vacuum_time(c.oid),
          pg_stat_get_last_autovacuum_time(c.oid)))::float8 AS vacuumed,
@@ -221,7 +221,6 @@ def _table(database: str, row: Row) -> Table:
         owner=str(row["owner"]),
         system=bool(row["system"]),
         autovacuum=str(row["autovacuum"]),
-        indexes=_int(row, "indexes"),
         index_bytes=_int(row, "index_bytes"),
     )
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Mapping
 from typing import cast
 
@@ -32,6 +33,8 @@ class Memory:
         self._head: dict[str, Json] = {"format": 1, "system": system, "database": database, "server": server}
         self._marks: dict[str, dict[str, Json]] = {}
         self._changed = False
+        # threads note, and another one saves
+        self._lock = threading.Lock()
 
     def load(self) -> None:
         """Read it; nothing is remembered when there is none, or when it cannot be read. Raises the store's errors."""
@@ -63,16 +66,22 @@ class Memory:
 
     def note(self, name: str, **facts: Json) -> None:
         """Remember facts of one table or index."""
-        self._marks[name] = {**self._marks.get(name, {}), **facts}
-        self._changed = True
+        with self._lock:
+            self._marks[name] = {**self._marks.get(name, {}), **facts}
+            self._changed = True
 
     def save(self, now: float) -> None:
         """Write it, durable on return; nothing when nothing was noted. Raises the store's errors."""
-        if not self._changed:
-            return
-        fresh = {name: mark for name, mark in self._marks.items() if now - _newest(mark) < FORGOTTEN}
-        write_json(self._store, self._key, {**self._head, "marks": cast("Json", fresh)})
-        self._changed = False
+        with self._lock:
+            if not self._changed:
+                return
+            fresh = {name: mark for name, mark in self._marks.items() if now - _newest(mark) < FORGOTTEN}
+            self._changed = False
+        try:
+            write_json(self._store, self._key, {**self._head, "marks": cast("Json", fresh)})
+        except OpsError:
+            self._changed = True
+            raise
 
 
 def _newest(mark: Mapping[str, Json]) -> float:
