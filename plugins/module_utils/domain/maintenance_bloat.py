@@ -207,7 +207,9 @@ def rewrite(
     """(the act, "") for a table that is mostly air; (None, why not) when it cannot be done; (None, "") without need."""
     if wish.skip or REWRITE not in wish.measures or table.kind not in "rm" or table.system:
         return None, ""
-    if bloat is None or not _worth(bloat, table.bytes, wish.table_bloat, wish.table_waste, mark):
+    if bloat is None or not _worth(bloat, table.bytes, wish.table_bloat, wish.table_waste, Mark()):
+        return None, ""
+    if mark.bytes and table.total_bytes <= GROWN * mark.bytes:
         return None, ""
     how, why_not = choose_rewrite(table, room)
     if not how:

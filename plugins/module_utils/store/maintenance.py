@@ -35,6 +35,8 @@ class Memory:
         self._changed = False
         # threads note, and another one saves
         self._lock = threading.Lock()
+        # an older text never lands on a newer one
+        self._writing = threading.Lock()
 
     def load(self) -> None:
         """Read it; nothing is remembered when there is none, or when it cannot be read. Raises the store's errors."""
@@ -72,16 +74,17 @@ class Memory:
 
     def save(self, now: float) -> None:
         """Write it, durable on return; nothing when nothing was noted. Raises the store's errors."""
-        with self._lock:
-            if not self._changed:
-                return
-            fresh = {name: mark for name, mark in self._marks.items() if now - _newest(mark) < FORGOTTEN}
-            self._changed = False
-        try:
-            write_json(self._store, self._key, {**self._head, "marks": cast("Json", fresh)})
-        except OpsError:
-            self._changed = True
-            raise
+        with self._writing:
+            with self._lock:
+                if not self._changed:
+                    return
+                fresh = {name: mark for name, mark in self._marks.items() if now - _newest(mark) < FORGOTTEN}
+                self._changed = False
+            try:
+                write_json(self._store, self._key, {**self._head, "marks": cast("Json", fresh)})
+            except OpsError:
+                self._changed = True
+                raise
 
 
 def _newest(mark: Mapping[str, Json]) -> float:
