@@ -56,7 +56,7 @@ class Decision:
             if self.budget.seconds is not None:
                 ceilings["minutes"] = int(-(-self.budget.seconds // 60))
         if REWRITE in kinds and self.budget.rewrite_bytes is not None:
-            ceilings["bytes rewritten"] = self.budget.rewrite_bytes
+            ceilings["bytes"] = self.budget.rewrite_bytes
         remarks = list(self.remarks)
         if self.left:
             remarks.append(tell_left(self.left))
