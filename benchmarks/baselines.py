@@ -60,6 +60,7 @@ BASELINES: Mapping[str, tuple[Step, ...]] = {
     # what a careful operator adds: the bytes are those that were stored, and the planner knows its tables
     "sha256sum": (Step((("sha256sum", "--check", "--quiet", "{store}/SHA256SUMS"),)),),
     "vacuumdb --analyze-only -j2": (Step((("{bin}/vacuumdb", "-q", "--analyze-only", "-j2", "-d", "{copy}"),)),),
+    "vacuumdb -z -j2": (Step((("{bin}/vacuumdb", "-q", "-z", "-j2", "-d", "{database}"),)),),
 }
 
 

@@ -33,6 +33,7 @@ class Goal:
 
     kind "faster than": baseline's seconds / ours, per pair, median at least limit
     kind "no larger than": ours' bytes / baseline's, worst at most limit
+    kind "blocks of": ours' blocks read / baseline's, worst at most limit
     kind "at most": a fact of ours (name in `of`), worst at most limit
     kind "seconds more than": ours' seconds - baseline's, per pair, median at most limit
     kind "flat": largest / smallest of a fact over the sizes, at most limit
@@ -112,10 +113,11 @@ def judge(goal: Goal, samples: Sequence[Sample]) -> tuple[bool, float]:
     if goal.kind == "seconds more than":
         reached = later(samples, goal.of, goal.ours).median
         return reached <= goal.limit, reached
-    if goal.kind == "no larger than":
-        own, other = fact(samples, goal.ours, "bytes"), fact(samples, goal.of, "bytes")
+    if goal.kind in ("no larger than", "blocks of"):
+        name = "blocks" if goal.kind == "blocks of" else "bytes"
+        own, other = fact(samples, goal.ours, name), fact(samples, goal.of, name)
         if own is None or other is None:
-            raise ValueError(f"{goal.ours} or {goal.of} has no size")
+            raise ValueError(f"{goal.ours} or {goal.of} has no {'size' if name == 'bytes' else name}")
         reached = own.worst / other.median
     elif goal.kind == "at most":
         found = fact(samples, goal.ours, goal.of)

@@ -160,6 +160,7 @@ def _goal_line(goal: Json) -> str:
     what = {
         "faster than": f"{goal['ours']} at least {goal['limit']} times faster than {goal['of']}",
         "no larger than": f"{goal['ours']} no larger than {goal['of']}",
+        "blocks of": f"{goal['ours']} reads at most {float(str(goal['limit'])):.0%} of the blocks of {goal['of']}",
         "at most": f"{goal['ours']}: {AT_MOST.get(str(goal['of']), '{of} at most {limit} s').format(**goal)}",
         "seconds more than": f"{goal['ours']} at most {goal['limit']} s slower than {goal['of']}",
         "flat": f"{goal['ours']}: largest peak at most {goal['limit']} times the smallest",

@@ -24,7 +24,7 @@ COLLECTIONS = ROOT.parents[2] if LAID_OUT else ROOT
 if str(COLLECTIONS) not in sys.path:
     sys.path.insert(0, str(COLLECTIONS))
 
-NAMES = ("backup", "restore", "upstream", "guard", "migrate", "memory", "health", "triage")
+NAMES = ("backup", "restore", "upstream", "guard", "memory", "health", "triage", "maintenance", "migrate")
 RESULTS, TABLE = HERE / "results.json", HERE / "results.md"
 
 
@@ -47,6 +47,7 @@ def _measure(wanted: Sequence[str], megabytes: float, pairs: int, output: Path) 
         row_backup,
         row_guard,
         row_health,
+        row_maintenance,
         row_memory,
         row_migrate,
         row_restore,
@@ -75,33 +76,31 @@ def _measure(wanted: Sequence[str], megabytes: float, pairs: int, output: Path) 
         path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         (output / TABLE.name).write_text(table(results), encoding="utf-8")
 
-    if set(wanted) - {"memory", "guard", "migrate", "health", "triage"}:
+    beside: dict[str, Callable[[Scene, int], Row | list[Row]]] = {
+        "backup": row_backup.measure,
+        "restore": row_restore.measure,
+        "upstream": row_upstream.measure,
+    }
+    tenants = megabytes * row_maintenance.SHARE
+    alone: dict[str, tuple[Callable[[], Row | list[Row]], float]] = {
+        "guard": (lambda: row_guard.measure(pairs, tell), row_guard.MEGABYTES),
+        "memory": (lambda: row_memory.measure(megabytes, tell), megabytes),
+        "health": (lambda: row_health.measure(pairs, tell), megabytes),
+        "triage": (lambda: row_triage.measure(pairs, tell), megabytes),
+        "maintenance": (lambda: row_maintenance.measure(tenants, pairs, tell), tenants),
+        "migrate": (lambda: row_migrate.measure(pairs, tell), 0.0),
+    }
+    if set(wanted) & set(beside):
         with scene(megabytes, tell) as place:
-            sides: dict[str, Callable[[Scene, int], Row | list[Row]]] = {
-                "backup": row_backup.measure,
-                "restore": row_restore.measure,
-                "upstream": row_upstream.measure,
-            }
             for name in wanted:
-                if name in sides:
-                    measure = sides[name]
+                if name in beside:
+                    measure = beside[name]
                     tell(f"row {name}")
                     run(lambda: measure(place, pairs))  # noqa: B023 - called before the next one
-    if "guard" in wanted:
-        tell("row guard")
-        run(lambda: row_guard.measure(pairs, tell), row_guard.MEGABYTES)
-    if "migrate" in wanted:
-        tell("row migrate")
-        run(lambda: row_migrate.measure(pairs, tell), 0.0)
-    if "memory" in wanted:
-        tell("row memory")
-        run(lambda: row_memory.measure(megabytes, tell))
-    if "health" in wanted:
-        tell("row health")
-        run(lambda: row_health.measure(pairs, tell))
-    if "triage" in wanted:
-        tell("row triage")
-        run(lambda: row_triage.measure(pairs, tell))
+    for name in wanted:
+        if name in alone:
+            tell(f"row {name}")
+            run(*alone[name])
     print(table(results))
     missed = [name for name, row in results.items() for goal in row["goals"] if not goal["met"]]  # type: ignore[attr-defined]
     return 1 if missed else 0

@@ -91,6 +91,16 @@ class Admitted:
         return self._ground.glass
 
     @property
+    def open_windows(self) -> tuple[str, ...]:
+        """Names of the windows that the inventory defines and that are open now."""
+        return self._request.open
+
+    @property
+    def ends_at(self) -> float | None:
+        """POSIX seconds at which the work must end, None when nothing ends it."""
+        return None if self.break_glass else self._request.deadline
+
+    @property
     def bypassed(self) -> Sequence[OpsError]:
         """What was gone past so far."""
         return tuple(self._ground.bypassed)

@@ -43,6 +43,7 @@ def parse_request(body: Mapping[str, object]) -> Request:
         window=_told(body.get("window")),
         deadline=None if deadline is None else float(str(deadline)),
         break_glass=str(body.get("break_glass") or ""),
+        open=names(body.get("open")),
     )
 
 

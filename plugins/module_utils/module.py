@@ -108,6 +108,9 @@ class Context:
     silence: Mapping[str, object] | None = None
     # the run's id, "" when nobody gave one
     run: str = ""
+    # names of the windows that the inventory defines and that are open now, and the end of work (POSIX seconds)
+    windows: tuple[str, ...] = ()
+    deadline: float | None = None
 
     def authorise(self, plan: Plan) -> None:
         """Stop here unless the plan may be carried out now. Nothing is asked in check mode."""
@@ -168,7 +171,14 @@ def run_module(
         with _progress(path) as progress:
             context = Context(check_mode, now, progress, module.warn, admission or Unguarded(), silence=quiet)
             if guard:
-                context = replace(context, break_glass=guard.break_glass, go_past=guard.go_past, run=guard.run)
+                context = replace(
+                    context,
+                    break_glass=guard.break_glass,
+                    go_past=guard.go_past,
+                    windows=guard.open_windows,
+                    deadline=guard.ends_at,
+                    run=guard.run,
+                )
             result = execute(params, context)
     except OpsError as error:
         told = admission.refused(error) if admission else {}

@@ -73,13 +73,15 @@ def mode_of(value: object) -> str:
 def calendar_of(
     verb: Verb, task_vars: Mapping[str, object], template: Callable[[object], object], now: float
 ) -> dict[str, object]:
-    """window (why work may not run now, or None) and deadline (POSIX seconds, or None), from the system's calendar.
+    """What the system's calendar says: window (why work may not run now, or None), deadline (POSIX seconds, or None),
+
+    and open (names of the windows that are open now; none where the inventory defines none).
 
     Raises OpsError of an unreadable rule.
     """
     windows, freezes = (template(task_vars.get(name) or []) for name in ("saasops_windows", "saasops_freezes"))
     if not windows and not freezes:
-        return {"window": None, "deadline": None}
+        return {"window": None, "deadline": None, "open": []}
     zone = str(template(task_vars.get("saasops_timezone") or "UTC"))
     verdict = judge(
         parse_windows(windows, zone, tuple(VERBS)),
@@ -89,7 +91,7 @@ def calendar_of(
         now,
     )
     if verdict.allowed:
-        return {"window": None, "deadline": verdict.until}
+        return {"window": None, "deadline": verdict.until, "open": list(verdict.windows)}
     return {
         "window": {
             "code": verdict.code,
@@ -98,6 +100,7 @@ def calendar_of(
             "details": {"next_opening": verdict.next_opening},
         },
         "deadline": None,
+        "open": [],
     }
 
 

@@ -308,6 +308,47 @@ def test_notices_do_not_mix_with_results(session: Session) -> None:
     assert session.value("SELECT 1") == 1
 
 
+def test_what_the_server_said_beside_the_last_statement_is_known(session: Session) -> None:
+    assert session.notices() == []
+    session.run("DO $$ BEGIN RAISE NOTICE 'one: \"a\"  b' USING HINT = 'a hint'; RAISE WARNING E'two\\nmore'; END $$")
+    assert session.notices() == ['NOTICE: one: "a" b', "WARNING: two"]
+    assert session.notices() == ['NOTICE: one: "a" b', "WARNING: two"], "asking does not take it away"
+    assert session.value("SELECT 1") == 1
+    assert session.notices() == []
+
+
+def test_the_newest_notices_of_many_are_kept(session: Session) -> None:
+    session.run("DO $$ BEGIN FOR i IN 1..2000 LOOP RAISE WARNING 'noise % %', i, repeat('x', 500); END LOOP; END $$")
+    said = session.notices()
+    assert len(said) == 50
+    assert (said[0][:18], said[-1][:18]) == ("WARNING: noise 195", "WARNING: noise 200")
+
+
+def test_a_failed_statement_leaves_no_notices(session: Session) -> None:
+    session.run("DO $$ BEGIN RAISE WARNING 'before'; END $$")
+    with pytest.raises(OpsError):
+        session.run("DO $$ BEGIN RAISE WARNING 'in it'; RAISE EXCEPTION 'no'; END $$")
+    assert session.notices() == []
+    with pytest.raises(OpsError):
+        session.run("SELECT 'open")
+    assert session.notices() == []
+
+
+def test_a_vacuum_of_somebody_elses_table_is_told_although_it_succeeds(session: Session, place: Place) -> None:
+    session.run("CREATE ROLE nobody_at_all")
+    session.run("CREATE TABLE not_ours (n int)")
+    try:
+        session.run("SET ROLE nobody_at_all")
+        session.run("VACUUM not_ours")
+        (said,) = session.notices()
+        assert "not_ours" in said
+        assert "skipping" in said
+    finally:
+        session.run("RESET ROLE")
+        session.run("DROP TABLE not_ours")
+        session.run("DROP ROLE nobody_at_all")
+
+
 def test_output_of_a_run_statement_is_not_the_next_result(session: Session) -> None:
     session.run("SELECT n FROM generate_series(1, 1000) AS n")
     session.run("EXPLAIN SELECT 1")

@@ -182,6 +182,16 @@ def test_the_commands_of_indexes_build_drop_and_leave_alone(reader: MakeReader, 
     assert shop.server.psql("SELECT count(*) FROM pg_indexes WHERE tablename = 'orders'", "shop") == "0"
 
 
+def test_the_commands_of_the_maintenance_guide_do_what_is_due_once(reader: MakeReader, shop: Shop, store: Path) -> None:
+    shop.server.psql("UPDATE orders SET id = id", "shop")
+    somebody = reader()
+    somebody.follow(sections("docs/maintenance.md")["A first run"])
+    checked, first, second = somebody.outputs[:3]
+    assert "vacuum public.orders" in checked
+    assert "500 dead rows removed" in first
+    assert "Nothing to do" in second
+
+
 @pytest.mark.parametrize("guide", GUIDES)
 def test_every_link_of_a_guide_leads_to_a_file_and_a_heading(guide: str) -> None:
     text = (ROOT / guide).read_text(encoding="utf-8")

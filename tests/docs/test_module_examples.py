@@ -37,6 +37,7 @@ ORDER = (
     "pg_backup_prune",
     "pg_discover_info",
     "pg_triage_info",
+    "pg_maintenance",
     "pg_restore",
     "pg_swap",
     "pg_verify",

@@ -40,7 +40,7 @@ class Envelope:
 
 def envelope_of(plan: Plan) -> Envelope:
     """The tightest envelope that the plan fits in."""
-    return Envelope(plan.verb, frozenset((item.kind, item.object) for item in plan.actions), dict(plan.ceilings))
+    return Envelope(plan.verb, frozenset((item.kind, item.agreed) for item in plan.actions), dict(plan.ceilings))
 
 
 def together(envelopes: Iterable[Envelope]) -> Envelope:

@@ -24,7 +24,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.verbs import CLASSES, VERBS, Verb
 
 # what a run may touch at most; ceilings of plans carry the same names
-RADII = ("hosts", "databases", "schemas", "sets", "rows", "sessions", "replicas", "indexes", "bytes")
+RADII = ("hosts", "databases", "schemas", "sets", "rows", "sessions", "replicas", "indexes", "tables", "bytes")
 # of what break glass goes past; a verb's own refusals about losing data are none of these
 BYPASSABLE = ("window_closed", "frozen", "approval_required", "approval_expired", "outside_envelope")
 
@@ -62,7 +62,8 @@ class Request:
 
     hosts: all hosts of the system in this run; failed: those that failed or could not be reached so far.
     window: what the calendar says (code, cause, remedy), None when work may run now; deadline: when it must end.
-    break_glass: the reason, "" without.
+    open: names of the windows that are open now, none where the inventory defines none. break_glass: the reason, ""
+    without.
     """
 
     run: str
@@ -73,6 +74,7 @@ class Request:
     window: OpsError | None = None
     deadline: float | None = None
     break_glass: str = ""
+    open: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

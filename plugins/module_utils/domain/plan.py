@@ -23,15 +23,24 @@ class Action:
     """One act: its kind ("dump", "rename"), its object, why, and the numbers that were measured.
 
     measured is shown and never hashed: rows and bytes change every second.
+    scope: what an approval speaks of instead of the object, where which objects are due changes by the minute and no
+    harm comes of one more (tables to vacuum: "database app"); ceilings bound those.
     """
 
     kind: str
     object: str
     reason: str
     measured: Measured = field(default_factory=dict)
+    scope: str = ""
+
+    @property
+    def agreed(self) -> str:
+        """What the envelope names."""
+        return self.scope or self.object
 
     def as_dict(self) -> Plain:
-        return {"kind": self.kind, "object": self.object, "reason": self.reason, "measured": dict(self.measured)}
+        body: Plain = {"kind": self.kind, "object": self.object, "reason": self.reason, "measured": dict(self.measured)}
+        return {**body, "scope": self.scope} if self.scope else body
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ class Plan:
         """SHA-256 (hex) over kinds, objects and ceilings: what an approval speaks of."""
         agreed = {
             "verb": self.verb,
-            "actions": [list(pair) for pair in sorted({(a.kind, a.object) for a in self.actions})],
+            "actions": [list(pair) for pair in sorted({(a.kind, a.agreed) for a in self.actions})],
             "ceilings": dict(sorted(self.ceilings.items())),
         }
         return hashlib.sha256(json.dumps(agreed, sort_keys=True).encode()).hexdigest()
@@ -78,7 +87,7 @@ def describe(actions: Sequence[Action]) -> list[str]:
 def envelope_line(plan: Plan) -> str:
     """The envelope for a person: the beginning of its digest, and what it bounds."""
     ceilings = "".join(f", at most {most} {name}" for name, most in sorted(plan.ceilings.items()))
-    return f"envelope {plan.envelope()[:12]}: {len({(a.kind, a.object) for a in plan.actions})} acts{ceilings}"
+    return f"envelope {plan.envelope()[:12]}: {len({(a.kind, a.agreed) for a in plan.actions})} acts{ceilings}"
 
 
 def preview(plan: Plan, longest: int = SHOWN) -> list[str]:
@@ -98,6 +107,7 @@ def parse_plan(body: Mapping[str, object]) -> Plan:
             str(item["object"]),
             str(item.get("reason") or ""),
             cast(Measured, item.get("measured") or {}),
+            str(item.get("scope") or ""),
         )
         for item in cast(_Actions, body.get("actions") or [])
     )

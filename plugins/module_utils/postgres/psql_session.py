@@ -4,6 +4,7 @@
 
 Each statement is followed by \\echo of a random mark, of psql's own variables on what became of it, and of
 the mark again: what stands before the first mark is the result, and an answer without both marks is none.
+A \\warn of the mark ends what the statement made psql say on its other stream, which is where notices come.
 The process stays, so a transaction and its exported snapshot live from call to call.
 """
 
@@ -13,8 +14,10 @@ import base64
 import contextlib
 import json
 import os
+import re
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
@@ -22,7 +25,13 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors impo
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.connection import Connection, passfile_line
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.failures import from_server
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.psql_input import encode
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Json, Row, wrapped
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import (
+    NOTICES_KEPT,
+    Json,
+    Row,
+    first_line,
+    wrapped,
+)
 from ansible_collections.saasops.runbook.plugins.module_utils.transport.base import Process, Transport
 
 if TYPE_CHECKING:
@@ -30,6 +39,11 @@ if TYPE_CHECKING:
 
 # unaligned, tuples only, quiet, no start-up file, and never a prompt for a password
 ARGUMENTS = ("-X", "-A", "-t", "-q", "-w")
+# without detail, hint and context a message is what follows its severity
+_TERSE = b"\\set VERBOSITY terse\n"
+_MESSAGE = re.compile(r"^\S+:  ", re.MULTILINE)
+# how long the last words of a statement that has been answered may be on their way, in seconds
+_LAST_WORDS = 10.0
 # psql_input relies on the first; the second lets the server notice within seconds that psql was killed
 _FIRST = (
     "SET standard_conforming_strings = on",
@@ -50,6 +64,7 @@ class PsqlSession:
         self._timeout = timeout
         self._mark = os.urandom(16).hex()
         self._count = 0
+        self._failed = False
         self._timed_out = False
         self._doing = f"connecting to database {connection.database!r}"
         # a bound for a transport that hangs; libpq's own connect_timeout is per address and comes first
@@ -85,6 +100,24 @@ class PsqlSession:
 
     def run(self, sql: str) -> None:
         self._execute(sql, self._timeout)
+
+    def notices(self) -> list[str]:
+        if self._process is None or self._failed:
+            return []
+        before, after = f"{self._mark}-{self._count - 1} said\n", f"{self._mark}-{self._count} said\n"
+        deadline = time.monotonic() + _LAST_WORDS
+        while after not in self._process.stderr_text():
+            if time.monotonic() > deadline:
+                raise OpsError(
+                    "tool_too_old",
+                    "psql did not tell what the server said beside the result.",
+                    "Install the client package of the server's major version, or set connection.client_bin.",
+                )
+            time.sleep(0.005)
+        said = self._process.stderr_text().partition(after)[0].rpartition(before)[2]
+        starts = [match.start() for match in _MESSAGE.finditer(said)]
+        texts = [said[start:end] for start, end in zip(starts, [*starts[1:], len(said)])]
+        return [first_line(text) for text in texts][-NOTICES_KEPT:]
 
     def close(self) -> None:
         process, self._process = self._process, None
@@ -127,20 +160,25 @@ class PsqlSession:
 
     def _execute(self, sql: str, timeout: float | None) -> bytes:
         """Send one statement and return what it printed. Raises OpsError."""
+        self._failed = True
         statement = encode(sql)
         if self._process is None:
             raise _ended(self._doing, "the session was closed")
         self._count += 1
         mark = f"{self._mark}-{self._count}"
-        after = f"\n\\g\n\\echo {mark} :ERROR :SQLSTATE\n\\echo :LAST_ERROR_MESSAGE\n\\echo {mark} end\n"
+        # before what ends the answer, so that it is on its way when the answer is there
+        said = f"\n\\g\n\\warn {mark} said"
+        after = f"{said}\n\\echo {mark} :ERROR :SQLSTATE\n\\echo :LAST_ERROR_MESSAGE\n\\echo {mark} end\n"
+        first = _TERSE if self._count == 1 else b""
         with self._watched(self._process, timeout):
-            answer = self._exchange(self._process, statement + after.encode("ascii"), mark.encode("ascii"))
+            answer = self._exchange(self._process, first + statement + after.encode("ascii"), mark.encode("ascii"))
         if answer is None:
             raise self._died(timeout)
         result, _mark, rest = answer.partition(mark.encode("ascii") + b" ")
         state, _newline, rest = rest.partition(b"\n")
         failed, sqlstate = state.decode("ascii").split(" ")
-        if failed == "true":
+        self._failed = failed == "true"
+        if self._failed:
             message = rest.rpartition(b"\n" + mark.encode("ascii"))[0].decode("utf-8", "replace")
             raise from_server(sqlstate, message, self._doing)
         return result
@@ -207,7 +245,8 @@ class PsqlSession:
             return _ended(self._doing, error.cause.rstrip("."))
         finally:
             process.kill()
-        text = process.stderr_text()
+        # what earlier statements made it say is not why it ended
+        text = re.split(rf"^{self._mark}-\d+ said\n", process.stderr_text(), flags=re.MULTILINE)[-1]
         if code in (126, 127):
             return OpsError(
                 "tool_missing",

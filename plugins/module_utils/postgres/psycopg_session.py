@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any, cast
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.connection import Connection
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.failures import from_server
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Json, Row, wrapped
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import (
+    NOTICES_KEPT,
+    Json,
+    Row,
+    first_line,
+    wrapped,
+)
 
 if TYPE_CHECKING:
     import psycopg2
@@ -64,11 +70,13 @@ class PsycopgSession:
         return self._version
 
     def _execute(self, sql: str, fetch: bool) -> object:
+        self._connection.notices.clear()
         try:
             with self._connection.cursor() as cursor:
                 cursor.execute(sql)
                 row = cursor.fetchone() if fetch else None
         except self._errors as error:
+            self._connection.notices.clear()
             raise from_server(error.pgcode, str(error), self._doing) from error
         return row[0] if row else None
 
@@ -82,6 +90,9 @@ class PsycopgSession:
 
     def run(self, sql: str) -> None:
         self._execute(sql, False)
+
+    def notices(self) -> list[str]:
+        return [first_line(str(message)) for message in self._connection.notices[-NOTICES_KEPT:]]
 
     def close(self) -> None:
         self._connection.close()

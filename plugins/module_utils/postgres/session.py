@@ -37,8 +37,23 @@ class Session(Protocol):
     def run(self, sql: str) -> None:
         """Run one statement whose result does not matter (DDL, SET, BEGIN, LOCK ...)."""
 
+    def notices(self) -> list[str]:
+        """What the server said beside the result of the last statement, for instance ["WARNING: ... skipping it"].
+
+        The first line of each message, in order, the newest 50; severity and text in the server's language
+        (lc_messages). [] after a statement that failed. Raises OpsError tool_too_old: psql before 13 does not tell.
+        """
+
     def close(self) -> None:
         """End the session; safe to call twice."""
+
+
+NOTICES_KEPT = 50
+
+
+def first_line(message: str) -> str:
+    """A message as notices() gives it."""
+    return " ".join(message.strip().split("\n")[0].split())
 
 
 def wrapped(sql: str) -> str:

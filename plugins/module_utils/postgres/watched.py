@@ -51,6 +51,9 @@ class Watched:
     def run(self, sql: str) -> None:
         self._call(lambda: self._session.run(sql))
 
+    def notices(self) -> list[str]:
+        return self._session.notices()
+
     def close(self) -> None:
         self._session.close()
 
