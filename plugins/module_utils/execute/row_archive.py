@@ -1,0 +1,156 @@
+# Copyright (c) 2026 saasops.runbook contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One archive while it is written, and what becomes of one whose run was killed."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.archive import (
+    ABORTED,
+    COMMITTED,
+    FORGOTTEN,
+    RUNNING,
+    Batch,
+    Begun,
+    Entry,
+    Outcome,
+    Part,
+)
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import new_set_id
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.rows import status_sql
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
+from ansible_collections.saasops.runbook.plugins.module_utils.store import archives
+from ansible_collections.saasops.runbook.plugins.module_utils.store.archives import Archive
+from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Store
+from ansible_collections.saasops.runbook.plugins.module_utils.store.codec import Codec
+
+_PATIENCE = 10.0  # seconds that a killed run's backend is given to end
+
+
+def new_id(now: float) -> str:
+    return new_set_id(now, os.urandom(4))
+
+
+def fate(session: Session, xid: str, server: str, here: str) -> str:
+    """What became of a batch's transaction; forgotten also when it was one of another server."""
+    if server != here:
+        return FORGOTTEN
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            status = session.value(status_sql(session.version, xid))
+        except OpsError as error:
+            # an id of the future: this server was set back behind the transaction (restored, or failed over)
+            if error.details.get("sqlstate") not in ("22023", "0A000"):
+                raise
+            return FORGOTTEN
+        if status is None:
+            return FORGOTTEN
+        if status != RUNNING or time.monotonic() > deadline:
+            return str(status)
+        time.sleep(0.2)
+
+
+class Recorder:
+    """Writes one archive. An entry counts once its transaction is known to be committed."""
+
+    def __init__(self, store: Store, codec: Codec, begun: Begun) -> None:
+        self._store, self._codec, self.begun = store, codec, begun
+        self.entries: list[Entry] = []
+        self.raw = 0
+        self._number = 0
+        self._pending: tuple[Entry, str] | None = None
+        self._started = False
+
+    @property
+    def used(self) -> bool:
+        """Whether anything was written."""
+        return self._started
+
+    def put(self, xid: str, parts: Sequence[Part]) -> None:
+        """Make a batch durable before its transaction acts on the rows."""
+        if not self._started:
+            archives.begin(self._store, self.begun)
+            self._started = True
+        self._number += 1
+        batch = Batch(self.begun.archive, self._number, xid, self.begun.server, tuple(parts))
+        self._pending = (archives.put(self._store, self._codec, batch), xid)
+
+    def committed(self) -> None:
+        """The transaction of the last batch came through."""
+        if self._pending is not None:
+            self.entries.append(self._pending[0])
+            self._pending = None
+
+    def rolled_back(self) -> None:
+        """It did not: the batch stands for nothing."""
+        if self._pending is not None:
+            entry, self._pending = self._pending[0], None
+            archives.drop(self._store, self.begun.archive, entry)
+
+    def settle(self, connect: Callable[[], Session]) -> None:
+        """Ask the server what became of a transaction whose end we did not see. Raises OpsError."""
+        if self._pending is None:
+            return
+        session = connect()
+        try:
+            status = fate(session, self._pending[1], self.begun.server, self.begun.server)
+        finally:
+            session.close()
+        if status == COMMITTED:
+            self.committed()
+        elif status == ABORTED:
+            self.rolled_back()
+        else:
+            raise OpsError("outcome_unknown", f"The last batch is {status}.", "The next run looks again.")
+
+    def finish(self, state: str, now: float) -> Outcome:
+        """Write the manifest."""
+        outcome = Outcome(self.begun, state, now, tuple(self.entries))
+        if self._started:
+            archives.finish(self._store, outcome)
+        return outcome
+
+
+def resolve(session: Session, store: Store, archive: Archive, here: str, now: float) -> Outcome:
+    """What an archive without a manifest stands for, out of the server's commit log. Nothing is written.
+
+    Raises OpsError archive_unclear when the server does not know a transaction any more.
+    """
+    entries = []
+    for key in sorted(key for key in archive.keys if key.startswith(archives.ROWS)):
+        batch, entry = archives.get(store, archive.id, key)
+        status = fate(session, batch.xid, batch.server, here)
+        if status == COMMITTED:
+            entries.append(entry)
+        elif status != ABORTED:
+            raise OpsError(
+                "archive_unclear",
+                f"Archive {archive.id} has no manifest, and what became of transaction {batch.xid} of its batch "
+                f"{batch.number} is not known here ({status}).",
+                "See whether its rows are in the table; what is not can be loaded out of the archive (docs/cleanup.md shows how).",
+                {"archive": archive.id, "batch": batch.number},
+            )
+    return Outcome(archive.begun, "recovered", now, tuple(entries))
+
+
+def recover(
+    session: Session, store: Store, system: str, database: str, names: Sequence[str], here: str, now: float
+) -> tuple[list[Outcome], list[OpsError]]:
+    """Bring archives of killed runs to their end: their manifests are written. Also why one could not be."""
+    found, unclear = [], []
+    for archive in archives.without_end(store, system, database, names):
+        try:
+            outcome = resolve(session, store, archive, here, now)
+        except OpsError as error:
+            if error.code not in ("archive_unclear", "archive_damaged", "archive_newer"):
+                raise
+            unclear.append(error)
+            continue
+        archives.finish(store, outcome)
+        found.append(outcome)
+    return found, unclear
