@@ -65,6 +65,7 @@ class Recorder:
         self._number = 0
         self._pending: tuple[Entry, str] | None = None
         self._started = False
+        self._xid = ""
 
     @property
     def used(self) -> bool:
@@ -77,8 +78,15 @@ class Recorder:
             archives.begin(self._store, self.begun)
             self._started = True
         self._number += 1
+        self._xid = xid
         batch = Batch(self.begun.archive, self._number, xid, self.begun.server, tuple(parts))
         self._pending = (archives.put(self._store, self._codec, batch), xid)
+
+    def add(self, parts: Sequence[Part]) -> None:
+        """A batch that belongs to the transaction of the last one, which was committed."""
+        xid = self._xid
+        self.put(xid, parts)
+        self.committed()
 
     def committed(self) -> None:
         """The transaction of the last batch came through."""

@@ -126,12 +126,17 @@ def _named(
     return wanted_sql(columns, names), condition
 
 
-def lock_sql(facts: TableFacts, key: Sequence[str], keys: Sequence[Key], versions: Sequence[str]) -> str:
-    """Locks the rows that are still as they were read and that nobody else holds; gives their numbers n from 1 on."""
+def lock_sql(
+    facts: TableFacts, key: Sequence[str], keys: Sequence[Key], versions: Sequence[str], wait: bool = False
+) -> str:
+    """Locks the rows that are still as they were read; gives their numbers n from 1 on.
+
+    wait: for rows that somebody else holds, which are left out otherwise.
+    """
     wanted, condition = _named(facts, key, keys, versions)
     return (
         f"SELECT w.n FROM {table_sql(facts.schema, facts.name)} AS t JOIN {wanted} ON {condition}"
-        " FOR UPDATE OF t SKIP LOCKED"
+        f" FOR UPDATE OF t{'' if wait else ' SKIP LOCKED'}"
     )
 
 
@@ -165,11 +170,11 @@ def children_sql(
     return text + (" FOR UPDATE OF t SKIP LOCKED" if lock else f" ORDER BY {key_columns(key)}")
 
 
-def present_sql(part: Part, facts: TableFacts) -> str:
-    """The rows that now have the keys of a part, as texts of the part's columns: n is the number in the part."""
+def present_sql(part: Part, facts: TableFacts, columns: Sequence[Column] = ()) -> str:
+    """The rows that now have the keys of a part, as texts of its columns (or others): n is the number in the part."""
     wanted, condition = _named(facts, part.key, part.keys(), None)
     return (
-        f"SELECT w.n, t.xmin::text AS x, {texts_sql(part.columns, facts.not_null)} AS v"
+        f"SELECT w.n, t.xmin::text AS x, {texts_sql(columns or part.columns, facts.not_null)} AS v"
         f" FROM {table_sql(facts.schema, facts.name)} AS t JOIN {wanted} ON {condition}"
     )
 
