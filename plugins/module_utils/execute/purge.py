@@ -89,8 +89,8 @@ def _of_key(store: Store, params: Mapping[str, object], key: str) -> list[archiv
 def _measured(places: Sequence[Place], cutoff: float | None) -> dict[str, object]:
     exact = all(place.count.exact for place in places)
     measured: dict[str, object] = {
-        "rows": sum(place.count.rows - place.count.referenced for place in places),
-        "tables": sum(1 for place in places if place.count.rows > place.count.referenced),
+        "rows": sum(place.count.free for place in places),
+        "tables": sum(1 for place in places if place.count.something),
     }
     kept = sum(place.count.referenced for place in places)
     if kept:
@@ -113,7 +113,7 @@ def _plan(places: Sequence[Place], rules: Sequence[Rule], warnings: Sequence[str
     acting = [rule for rule in rules if not rule.report_only]
     for rule in acting:
         own = [place for place in places if place.rule is rule]
-        if not any(place.count.rows > place.count.referenced for place in own):
+        if not any(place.count.something for place in own):
             continue
         old = f" older than {human_duration(rule.older_than)}" if rule.older_than is not None else ""
         actions.append(
@@ -128,13 +128,13 @@ def _shown(places: Sequence[Place]) -> list[dict[str, object]]:
         {
             "rule": place.rule.name,
             "table": place.node.facts.title,
-            "rows": place.count.rows - place.count.referenced,
+            "rows": place.count.free,
             "referenced": place.count.referenced,
             "exact": place.count.exact,
             "report_only": place.rule.report_only,
         }
         for place in places
-        if place.count.rows
+        if place.count.rows or not place.count.exact
     ]
 
 
@@ -158,12 +158,12 @@ def _wait(work: Work, rule: Rule, last: float) -> float:
 
 def _purge(work: Work, rule: Rule, places: Sequence[Place], tally: Tally, recorder: Recorder) -> str:
     """All tables of a rule, batch by batch. Gives why it ended before its end, "" for the end."""
-    total = sum(place.count.rows - place.count.referenced for place in places)
+    total = sum(place.count.free for place in places)
     far = Pace(min(total, rule.limit), "rows", about=True)
     report = Ticker(work.context)
     looked, size = 0.0, 0
     for place in places:
-        if place.count.exact and place.count.rows <= place.count.referenced:
+        if not place.count.something:
             continue
         work.session.run(f"SET search_path = {place.path}")
         condition = f"{place.condition} AND {place.free}"
@@ -288,6 +288,7 @@ def execute(params: dict[str, object], context: Context) -> Result:
         server = read_server(reader)
         target = anyone.named(mark_of("cleanup", system, database, server))
         guard = opened(holder, None)
+        prepare(guard)
         locks.hold(guard, system, database)
         cleaned = end_leftovers(target, reader, target.connection.application_name, [reader.pid])
         recovered, unclear = recover(

@@ -223,6 +223,7 @@ def put_back(params: dict[str, object], context: Context, verb: str) -> Result:
         server = read_server(session)
         target = anyone.named(mark_of(verb, system, database, server))
         guard = opened(holder, None)
+        prepare(guard)
         locks.hold(guard, system, database)
         end_leftovers(target, session, target.connection.application_name, [session.pid])
         worker = opened(target, database)

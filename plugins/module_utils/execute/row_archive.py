@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.archive import (
     ABORTED,
@@ -21,8 +22,9 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.archive imp
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import new_set_id
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.rows import status_sql
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.rows import present_sql, status_sql
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.table_facts import read_tables
 from ansible_collections.saasops.runbook.plugins.module_utils.store import archives
 from ansible_collections.saasops.runbook.plugins.module_utils.store.archives import Archive
 from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Store
@@ -36,18 +38,23 @@ def new_id(now: float) -> str:
 
 
 def fate(session: Session, xid: str, server: str, here: str) -> str:
-    """What became of a batch's transaction; forgotten also when it was one of another server."""
-    if server != here:
+    """What became of a batch's transaction; forgotten also when it was one of another server.
+
+    server and here are what facts.read_server gives. The port is left aside: a standby that took over knows what it
+    replayed.
+    """
+    if server.partition(" ")[0] != here.partition(" ")[0]:
         return FORGOTTEN
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:
             status = session.value(status_sql(session.version, xid))
         except OpsError as error:
-            # an id of the future: this server was set back behind the transaction (restored, or failed over)
-            if error.details.get("sqlstate") not in ("22023", "0A000"):
+            # an id of the future: the server crashed before anything of the transaction reached its disk, or was set
+            # back behind it
+            if error.details.get("sqlstate") != "22023":
                 raise
-            return FORGOTTEN
+            return ABORTED
         if status is None:
             return FORGOTTEN
         if status != RUNNING or time.monotonic() > deadline:
@@ -124,6 +131,22 @@ class Recorder:
         return outcome
 
 
+def _still_there(session: Session, batch: Batch) -> bool:
+    """Whether a row of the batch is in its table as it was archived, so that the batch was not deleted.
+
+    After a crash the server may give the id of a transaction that left no trace to another one, which then comes
+    through; a batch is deleted whole or not at all, so one row tells.
+    """
+    for part in batch.parts:
+        facts = read_tables(session, [(part.schema, part.table)]).get((part.schema, part.table))
+        if facts is None or not all(facts.has(column.name) for column in part.columns):
+            continue
+        found = session.rows(present_sql(part, facts)) if part.kind == "deleted" and part.rows else []
+        if any(tuple(cast("list[str | None]", row["v"])) == part.rows[int(str(row["n"])) - 1] for row in found):
+            return True
+    return False
+
+
 def resolve(session: Session, store: Store, archive: Archive, here: str, now: float) -> Outcome:
     """What an archive without a manifest stands for, out of the server's commit log. Nothing is written.
 
@@ -133,6 +156,8 @@ def resolve(session: Session, store: Store, archive: Archive, here: str, now: fl
     for key in sorted(key for key in archive.keys if key.startswith(archives.ROWS)):
         batch, entry = archives.get(store, archive.id, key)
         status = fate(session, batch.xid, batch.server, here)
+        if status in (COMMITTED, FORGOTTEN) and _still_there(session, batch):
+            status = ABORTED
         if status == COMMITTED:
             entries.append(entry)
         elif status != ABORTED:

@@ -39,6 +39,16 @@ class Count:
     referenced: int
     exact: bool
 
+    @property
+    def free(self) -> int:
+        """Rows that would go."""
+        return self.rows - self.referenced
+
+    @property
+    def something(self) -> bool:
+        """Whether there is, or may be, a row to delete."""
+        return self.free > 0 or not self.exact
+
 
 def search_path(schema: str, more: Sequence[str]) -> str:
     """Names in a condition mean the tables of that schema, and never one of the same name elsewhere."""

@@ -1,0 +1,39 @@
+# Copyright (c) 2026 saasops.runbook contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A real streaming standby of a lab server."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+from ansible_collections.saasops.runbook.tests.lab import postgres, processes
+
+
+@contextlib.contextmanager
+def following(primary: postgres.Server, name: str = "standby") -> Iterator[postgres.Server]:
+    """A standby on 127.0.0.1 that follows the primary; pg_wal_replay_pause() on it makes it lag."""
+    copy = postgres.Server(primary.version, postgres.Options())
+    try:
+        for path in copy.data.iterdir():
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        argv = [str(primary.bin / "pg_basebackup"), "-D", str(copy.data), "-R", "-c", "fast", "-X", "stream"]
+        done = subprocess.run(
+            [*argv, "-d", f"{primary.dsn()} application_name={name}"],
+            env=primary.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(done.stderr)
+        owner = processes.unprivileged()
+        subprocess.run(["chown", "-R", f"{owner.pw_uid}:{owner.pw_gid}", str(copy.data)], check=True)
+        copy.configure({"port": str(copy.port)}, unix_socket_directories=str(copy.socket_dir))
+        copy.password = primary.password
+        copy.start()
+        yield copy
+    finally:
+        copy.remove()
