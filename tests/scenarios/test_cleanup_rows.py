@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -12,10 +13,14 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.execute import purge
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Unguarded
+from ansible_collections.saasops.runbook.plugins.module_utils.store import archives
+from ansible_collections.saasops.runbook.plugins.module_utils.store.posix import PosixStore
 from ansible_collections.saasops.runbook.tests.lab import acts, podcastflow, rows
 from ansible_collections.saasops.runbook.tests.lab.postgres import Server
 
@@ -212,17 +217,17 @@ def test_the_limit_bounds_rows_and_what_refers_to_them_and_the_next_run_goes_on(
     server: Server, filled: str, store: Path
 ) -> None:
     before = rows.picture(server, filled)
-    archives: list[str] = []
+    made: list[str] = []
     while True:
         done = rows.clean(server, store, filled, rules=[rows.rule(limit=100, batch_rows=30)])
         if not done.changed:
             break
         (told,) = cast("list[dict[str, int]]", done.evidence["rules"])
         assert told["rows"] + told["children"] <= 100
-        archives += cast("list[str]", done.evidence["archives"])
+        made += cast("list[str]", done.evidence["archives"])
     assert server.psql(COUNT, filled) == str(rows.ROWS - rows.OLD)
-    assert len(archives) > 4
-    rows.put_back(server, store, filled, archives)
+    assert len(made) > 4
+    rows.put_back(server, store, filled, made)
     assert rows.picture(server, filled) == before
 
 
@@ -348,3 +353,59 @@ def test_traffic_on_the_table_never_waits_longer_than_the_limit_of_a_batch(
         thread.join()
     assert told["batches_over_limit"] == 0
     assert slowest < 2.0
+
+
+@ONE
+def test_whatever_the_rows_batches_and_changes_are_each_row_is_deleted_or_kept_and_all_come_back(
+    server: Server, database: str, tmp_path: Path
+) -> None:
+    server.psql("CREATE SCHEMA org_a; CREATE TABLE org_a.p (id int PRIMARY KEY, old boolean, v int);"
+                "CREATE TABLE org_a.c (id int PRIMARY KEY, p int NOT NULL REFERENCES org_a.p ON DELETE CASCADE);"
+                "CREATE INDEX ON org_a.c (p)", database)
+    numbers = itertools.count()
+
+    @settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(
+        st.lists(st.booleans(), max_size=60),
+        st.lists(st.integers(0, 59), max_size=60),
+        st.integers(1, 25),
+        st.sets(st.integers(0, 59), max_size=8),
+    )
+    def hold(old: list[bool], children: list[int], batch: int, touched: set[int]) -> None:
+        (store := tmp_path / str(next(numbers))).mkdir()
+        server.psql(
+            "TRUNCATE org_a.p, org_a.c;"
+            + "".join(f"INSERT INTO org_a.p VALUES ({n}, {flag}, 0);" for n, flag in enumerate(old))
+            + "".join(f"INSERT INTO org_a.c VALUES ({n}, {p});" for n, p in enumerate(children) if p < len(old)),
+            database,
+        )
+        rule = {"name": "p", "table": "p", "schemas": ["org_a"], "where": "old", "batch_rows": batch,
+                "children": [{"table": "c"}]}
+        ids = ", ".join(str(n) for n in touched) or "-1"
+        context = replace(
+            acts.context(),
+            admission=Between(lambda: server.psql(f"UPDATE org_a.p SET v = 1 WHERE id IN ({ids})", database)),
+        )
+        expected = {n for n, flag in enumerate(old) if flag}
+        result = purge.execute(acts.parameters(server, store, database, {"rules": [rule]}), context)
+        if not expected:
+            assert not result.changed
+            return
+        left = {int(n) for n in server.psql("SELECT id FROM org_a.p", database).split()}
+        archived = [
+            row[0]
+            for path in sorted(store.glob("archives/*/rows/*"))
+            for part in archives.get(PosixStore(str(store)), path.parts[-3], f"rows/{path.name}")[0].parts
+            if part.table == "p"
+            for row in part.rows
+        ]
+        gone = set(range(len(old))) - left
+        assert sorted(int(str(n)) for n in archived) == sorted(gone), "each one once, and exactly those that are gone"
+        assert gone <= expected
+        assert expected - gone <= touched, "nothing stays but what was changed meanwhile"
+        if result.evidence["archives"]:
+            rows.put_back(server, store, database, result.evidence["archives"])
+        assert server.psql("SELECT count(*) FROM org_a.p", database) == str(len(old))
+        assert server.psql("SELECT count(*) FROM org_a.c", database) == str(sum(p < len(old) for p in children))
+
+    hold()

@@ -212,9 +212,17 @@ class Table:
             xid = str(session.value(sql.xid_sql(session.version)))
             parts = [rows.part() for rows in batch if rows.values]
             self._recorder.put(xid, parts)
+            # long texts are made before the first lock
+            lock = sql.lock_sql(batch[0].node.facts, batch[0].node.key, batch[0].keys, batch[0].versions)
+            deletes = [
+                (rows, sql.delete_sql(rows.node.facts, rows.node.key, rows.keys, rows.versions))
+                for rows in reversed(batch)
+                if rows.values
+            ]
+            self._settings()
             self._confirm()
             began = time.monotonic()
-            self._delete(batch, began)
+            self._delete(batch, lock, deletes, began)
             self._bound(began)
             session.run("COMMIT")
         except (Changed, OpsError) as error:
@@ -242,10 +250,9 @@ class Table:
             raise OpsError("lock_too_long", "The batch held its locks too long.", "", {"sqlstate": _LATE})
         self._session.run(f"SET LOCAL statement_timeout = {int(left) + 1}")
 
-    def _delete(self, batch: list[Rows], began: float) -> None:
-        session, root = self._session, batch[0]
+    def _settings(self) -> None:
         # lists of keys are long enough to make the planner read the table instead; locks would be held meanwhile
-        session.rows(
+        self._session.rows(
             "SELECT "
             + ", ".join(
                 f"pg_catalog.set_config('{name}', '{value}', true) AS {name}"
@@ -257,18 +264,19 @@ class Table:
                 )
             )
         )
-        session.run("SET CONSTRAINTS ALL IMMEDIATE")
+        self._session.run("SET CONSTRAINTS ALL IMMEDIATE")
+
+    def _delete(self, batch: list[Rows], lock: str, deletes: list[tuple[Rows, str]], began: float) -> None:
+        session = self._session
         self._bound(began)
-        locked = session.rows(sql.lock_sql(root.node.facts, root.node.key, root.keys, root.versions))
-        missing = set(root.origin) - {int(str(row["n"])) - 1 for row in locked}
+        locked = session.rows(lock)
+        missing = set(batch[0].origin) - {int(str(row["n"])) - 1 for row in locked}
         if missing:
             raise Changed(missing)
         self._compare(batch, began)
-        for rows in reversed(batch):
-            if not rows.values:
-                continue
+        for rows, text in deletes:
             self._bound(began)
-            session.run(sql.delete_sql(rows.node.facts, rows.node.key, rows.keys, rows.versions))
+            session.run(text)
             if sql.touched(session) != len(rows.values):
                 raise OpsError(
                     "rows_not_deleted",
