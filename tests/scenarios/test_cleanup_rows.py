@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
-from ansible_collections.saasops.runbook.plugins.module_utils.execute import purge
+from ansible_collections.saasops.runbook.plugins.module_utils.execute import backup_prune, purge
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Unguarded
 from ansible_collections.saasops.runbook.plugins.module_utils.store import archives
 from ansible_collections.saasops.runbook.plugins.module_utils.store.posix import PosixStore
@@ -409,3 +409,20 @@ def test_whatever_the_rows_batches_and_changes_are_each_row_is_deleted_or_kept_a
         assert server.psql("SELECT count(*) FROM org_a.c", database) == str(sum(p < len(old) for p in children))
 
     hold()
+
+
+@ONE
+def test_prune_deletes_an_archive_when_its_time_is_over_and_not_before(
+    server: Server, filled: str, store: Path
+) -> None:
+    kept = rows.clean(server, store, filled, rules=[rows.rule(limit=50)]).evidence["archives"]
+    short = rows.clean(server, store, filled, rules=[rows.rule(limit=50, keep_archive="1h")]).evidence["archives"]
+    assert isinstance(kept, list)
+    assert isinstance(short, list)
+    parameters = acts.parameters(server, store, filled, {"retention": {"daily": 3}})
+    context = acts.context()
+    assert not backup_prune.execute(parameters, context).changed
+    later = replace(context, now=context.now + 3700)
+    assert backup_prune.execute(parameters, replace(later, check_mode=True)).evidence["deleted_archives"] == short
+    assert backup_prune.execute(parameters, later).changed
+    assert archives.ids(PosixStore(str(store))) == kept

@@ -140,6 +140,21 @@ def without_end(store: Store, system: str, database: str, names: Sequence[str]) 
     ]
 
 
+def expired(store: Store, system: str, now: float) -> list[Archive]:
+    """The archives of a system whose time (keep_archive) is over. One that cannot be read, or has no end, is none."""
+    found = []
+    for archive in ids(store):
+        try:
+            item = read(store, archive)
+        except OpsError as error:
+            if error.code not in ("archive_unknown", "archive_damaged", "archive_newer", "object_damaged", "bad_archive_id"):
+                raise
+            continue
+        if item.begun.system == system and item.outcome is not None and (item.outcome.expires or now) < now:
+            found.append(item)
+    return found
+
+
 def remove(store: Store, archive: Archive) -> None:
     """Delete an archive whose time is over, its manifest last: what a killed removal leaves is removed again."""
     prefix = folder(archive.id)
