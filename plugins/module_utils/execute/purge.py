@@ -18,6 +18,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.purge import Rule, parse_rules, texts
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.progress import Pace, Ticker
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.purge_batch import Table, Tally
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.purge_partition import drop_partition, droppable
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.purge_scene import (
     Place,
     count_places,
@@ -30,6 +31,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres import lo
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.facts import read_server, refuse_pooler
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.leftovers import end_leftovers, mark_of
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.partitions import Partition
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.purge import lag_hidden, reason_to_wait
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.rows import prepare
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
@@ -86,7 +88,9 @@ def _of_key(store: Store, params: Mapping[str, object], key: str) -> list[archiv
     ]
 
 
-def _measured(places: Sequence[Place], cutoff: float | None) -> dict[str, object]:
+def _measured(
+    places: Sequence[Place], cutoff: float | None, partitions: Mapping[int, Sequence[Partition]]
+) -> dict[str, object]:
     exact = all(place.count.exact for place in places)
     measured: dict[str, object] = {
         "rows": sum(place.count.free for place in places),
@@ -95,6 +99,9 @@ def _measured(places: Sequence[Place], cutoff: float | None) -> dict[str, object
     kept = sum(place.count.referenced for place in places)
     if kept:
         measured["kept because others refer to them"] = kept
+    whole = [f"{item.schema}.{item.name}" for place in places for item in partitions.get(id(place), [])]
+    if whole:
+        measured["partitions dropped whole"] = ", ".join(whole)
     if not exact:
         measured["counted"] = "no: the count took too long, whole tables as the planner knows them are shown"
     if cutoff is not None:
@@ -108,7 +115,12 @@ def _object(rule: Rule) -> str:
     return f"{rule.name}: {rule.table}{below} in {', '.join(rule.schemas)}"
 
 
-def _plan(places: Sequence[Place], rules: Sequence[Rule], warnings: Sequence[str]) -> Plan:
+def _plan(
+    places: Sequence[Place],
+    rules: Sequence[Rule],
+    warnings: Sequence[str],
+    partitions: Mapping[int, Sequence[Partition]],
+) -> Plan:
     actions = []
     acting = [rule for rule in rules if not rule.report_only]
     for rule in acting:
@@ -117,7 +129,7 @@ def _plan(places: Sequence[Place], rules: Sequence[Rule], warnings: Sequence[str
             continue
         old = f" older than {human_duration(rule.older_than)}" if rule.older_than is not None else ""
         actions.append(
-            Action("delete", _object(rule), f"rows{old}, archived before", _measured(own, own[0].cutoff))
+            Action("delete", _object(rule), f"rows{old}, archived before", _measured(own, own[0].cutoff, partitions))
         )
     ceilings = {"rows": sum(rule.limit for rule in acting)} if actions else {}
     return Plan("cleanup", tuple(actions), ceilings, tuple(warnings))
@@ -166,6 +178,9 @@ def _purge(work: Work, rule: Rule, places: Sequence[Place], tally: Tally, record
         if not place.count.something:
             continue
         work.session.run(f"SET search_path = {place.path}")
+        for partition in droppable(work.reader, place):
+            work.context.progress(f"{rule.name}: archiving partition {partition.schema}.{partition.name}")
+            drop_partition(work.session, place, partition, recorder, work.confirm, tally)
         condition = f"{place.condition} AND {place.free}"
         table = Table(work.session, rule, place.node, condition, recorder, work.confirm, tally, size or 200)
         while True:
@@ -214,6 +229,7 @@ def _run_rule(work: Work, rule: Rule, places: Sequence[Place]) -> dict[str, obje
         "batches": tally.batches,
         "kept": tally.kept,
         "retries": tally.retries,
+        "dropped_partitions": tally.dropped,
         "longest_lock_ms": round(tally.longest, 1),
         "batches_over_limit": tally.over,
         "limit_reached": tally.total >= rule.limit,
@@ -278,7 +294,8 @@ def execute(params: dict[str, object], context: Context) -> Result:
         warnings += _remarks(reader, places)
         key = str(params.get("key") or "")
         done = {item.begun.name for item in _of_key(store, params, key) if _complete(item)} if key else set()
-        plan = _plan([place for place in places if place.rule.name not in done], rules, warnings)
+        partitions = {id(place): droppable(reader, place) for place in places if place.count.something}
+        plan = _plan([place for place in places if place.rule.name not in done], rules, warnings, partitions)
         evidence: dict[str, object] = {"tables": _shown(places), "rules": [], "archives": [], "recovered": []}
         if plan.empty or context.check_mode:
             return Result(plan, not plan.empty, _foretold(plan, places), evidence)

@@ -72,6 +72,7 @@ class Tally:
     retries: int = 0
     longest: float = 0.0
     over: int = 0
+    dropped: list[str] = field(default_factory=list)
 
     @property
     def total(self) -> int:

@@ -21,8 +21,10 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres import lo
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.facts import read_server
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.leftovers import end_leftovers, mark_of
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.partitions import attach_sql
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.rows import insert_sql, prepare, present_sql
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.sql import render
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.table_facts import read_tables
 from ansible_collections.saasops.runbook.plugins.module_utils.store import archives
 from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Store
@@ -126,6 +128,15 @@ def _look(session: Session, tables: Tables, batch: Batch, found: Found) -> None:
                     found.examples.append(f"{part.title} {dict(zip(part.key, part.keys()[place]))}")
 
 
+def _exists_sql(partition: Sequence[str]) -> str:
+    return render(
+        "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname::text = {schema} AND c.relname::text = {name}) AS there",
+        schema=partition[0],
+        name=partition[1],
+    )
+
+
 def _insert(session: Session, tables: Tables, batch: Batch) -> int:
     """One batch in one transaction; what is there already is left alone. Gives the rows put in. Raises OpsError."""
     session.run("BEGIN")
@@ -135,6 +146,8 @@ def _insert(session: Session, tables: Tables, batch: Batch) -> int:
             facts = tables.of(part)
             now = present_rows(session, part, facts)
             rows = [values for place, values in enumerate(part.rows) if place not in now]
+            if part.partition and rows and not session.value(_exists_sql(part.partition)):
+                session.run(attach_sql(facts, part.partition))
             for first in range(0, len(rows), _AT_ONCE):
                 session.run(insert_sql(part, rows[first : first + _AT_ONCE]))
             put += len(rows)

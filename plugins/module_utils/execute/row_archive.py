@@ -70,7 +70,7 @@ class Recorder:
         self.entries: list[Entry] = []
         self.raw = 0
         self._number = 0
-        self._pending: tuple[Entry, str] | None = None
+        self._pending: list[Entry] = []
         self._started = False
         self._xid = ""
 
@@ -87,7 +87,7 @@ class Recorder:
         self._number += 1
         self._xid = xid
         batch = Batch(self.begun.archive, self._number, xid, self.begun.server, tuple(parts))
-        self._pending = (archives.put(self._store, self._codec, batch), xid)
+        self._pending.append(archives.put(self._store, self._codec, batch))
 
     def add(self, parts: Sequence[Part]) -> None:
         """A batch that belongs to the transaction of the last one, which was committed."""
@@ -96,24 +96,23 @@ class Recorder:
         self.committed()
 
     def committed(self) -> None:
-        """The transaction of the last batch came through."""
-        if self._pending is not None:
-            self.entries.append(self._pending[0])
-            self._pending = None
+        """The transaction of the last batches came through."""
+        self.entries += self._pending
+        self._pending = []
 
     def rolled_back(self) -> None:
-        """It did not: the batch stands for nothing."""
-        if self._pending is not None:
-            entry, self._pending = self._pending[0], None
+        """It did not: they stand for nothing."""
+        pending, self._pending = self._pending, []
+        for entry in pending:
             archives.drop(self._store, self.begun.archive, entry)
 
     def settle(self, connect: Callable[[], Session]) -> None:
         """Ask the server what became of a transaction whose end we did not see. Raises OpsError."""
-        if self._pending is None:
+        if not self._pending:
             return
         session = connect()
         try:
-            status = fate(session, self._pending[1], self.begun.server, self.begun.server)
+            status = fate(session, self._xid, self.begun.server, self.begun.server)
         finally:
             session.close()
         if status == COMMITTED:
