@@ -58,7 +58,7 @@ options:
     type: str
     default: ""
   count_seconds:
-    description: How long counting one table may take, in seconds; then the planner's guess is shown, and said to be one.
+    description: How long counting one table may take, in seconds; after that the planner's guess is shown as such.
     type: int
     default: 60
   archives:

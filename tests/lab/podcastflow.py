@@ -1,6 +1,6 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The workflow tables of PodcastFlow as its runbook shows them, in one schema for each tenant, with things gone wrong."""
+"""The workflow tables of PodcastFlow as its runbook shows them, in each tenant's schema, with things gone wrong."""
 
 from __future__ import annotations
 

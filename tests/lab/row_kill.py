@@ -56,7 +56,7 @@ def steps(act: Callable[[], object], log: Path, at: int = -1, strike: Callable[[
             _wrapped(PosixStore, "put", step)
             act()
             status = 0
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - a forked child must not go on as the test
         traceback.print_exc(file=sys.stderr)
         status = 1
     os._exit(status)

@@ -31,8 +31,8 @@ def make(server: Server, database: str, kind: str = "timestamptz") -> None:
     server.psql(
         f"CREATE TABLE m (id int, at {kind} NOT NULL, note text, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);"
         "CREATE TABLE m_rest PARTITION OF m DEFAULT;"
-        "SELECT format('CREATE TABLE m_%s PARTITION OF m FOR VALUES FROM (%L) TO (%L)', n, (current_date - 160 + n * 40),"
-        " (current_date - 120 + n * 40)) FROM generate_series(0, 3) n \\gexec\n"
+        "SELECT format('CREATE TABLE m_%s PARTITION OF m FOR VALUES FROM (%L) TO (%L)', n,"
+        " current_date - 160 + n * 40, current_date - 120 + n * 40) FROM generate_series(0, 3) n \\gexec\n"
         "INSERT INTO m SELECT i, current_date - i, E'n\\t' || i FROM generate_series(1, 170) i",
         database,
     )

@@ -39,9 +39,7 @@ def picture(server: Server, database: str) -> list[str]:
     return [rows.picture(server, database, schema, podcastflow.TABLES) for schema in ("org_a", "org_b")]
 
 
-def mend(
-    server: Server, store: Path, database: str, fix: str, check: bool = False, **parameters: object
-) -> Result:
+def mend(server: Server, store: Path, database: str, fix: str, check: bool = False, **parameters: object) -> Result:
     changes: dict[str, object] = {
         "fixes": FIXES,
         "fix": fix,
@@ -60,20 +58,40 @@ def undo(server: Server, store: Path, database: str, result: Result) -> Result:
 
 # fix, parameters, what an independent look finds afterwards
 DONE = [
-    ("decide_approval", {"id": "a-a1", "decision": "approved"},
-     """SELECT status FROM org_a."CampaignApproval" WHERE id = 'a-a1'""", "approved"),
-    ("decide_approval", {"id": "b-a4", "decision": "rejected"},
-     """SELECT status FROM org_b."CampaignApproval" WHERE id = 'b-a4'""", "rejected"),
-    ("release_reservation", {"id": "a-stuck"},
-     """SELECT count(*) FROM org_a."InventoryReservation" WHERE id = 'a-stuck'""", "0"),
-    ("missing_order", {"id": "b-bare"},
-     """SELECT "campaignId", name FROM org_b."Order" WHERE id = 'order-b-bare'""", "b-bare|won without an order"),
-    ("decide_waiting_approvals", {"decision": "rejected", **SHUT},
-     """SELECT count(*) FROM org_b."CampaignApproval" WHERE status = 'pending'""", "1"),
+    (
+        "decide_approval",
+        {"id": "a-a1", "decision": "approved"},
+        """SELECT status FROM org_a."CampaignApproval" WHERE id = 'a-a1'""",
+        "approved",
+    ),
+    (
+        "decide_approval",
+        {"id": "b-a4", "decision": "rejected"},
+        """SELECT status FROM org_b."CampaignApproval" WHERE id = 'b-a4'""",
+        "rejected",
+    ),
+    (
+        "release_reservation",
+        {"id": "a-stuck"},
+        """SELECT count(*) FROM org_a."InventoryReservation" WHERE id = 'a-stuck'""",
+        "0",
+    ),
+    (
+        "missing_order",
+        {"id": "b-bare"},
+        """SELECT "campaignId", name FROM org_b."Order" WHERE id = 'order-b-bare'""",
+        "b-bare|won without an order",
+    ),
+    (
+        "decide_waiting_approvals",
+        {"decision": "rejected", **SHUT},
+        """SELECT count(*) FROM org_b."CampaignApproval" WHERE status = 'pending'""",
+        "1",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("fix", "parameters", "question", "answer"), DONE, ids=[f"{d[0]}-{n}" for n, d in enumerate(DONE)])
+@pytest.mark.parametrize(("fix", "parameters", "question", "answer"), DONE)
 def test_a_fix_is_shown_done_repeated_and_taken_back(
     server: Server, flow: str, store: Path, fix: str, parameters: dict[str, object], question: str, answer: str
 ) -> None:
@@ -166,11 +184,12 @@ def test_a_repair_whose_verification_does_not_hold_is_rolled_back(server: Server
 
 
 @ONE
-def test_an_order_that_lacks_a_required_column_is_refused_with_its_name(
-    server: Server, flow: str, store: Path
-) -> None:
-    server.psql("""ALTER TABLE org_a."Order" ADD "advertiserId" text NOT NULL DEFAULT 'x';
-        ALTER TABLE org_a."Order" ALTER "advertiserId" DROP DEFAULT""", flow)
+def test_an_order_that_lacks_a_required_column_is_refused_with_its_name(server: Server, flow: str, store: Path) -> None:
+    server.psql(
+        """ALTER TABLE org_a."Order" ADD "advertiserId" text NOT NULL DEFAULT 'x';
+        ALTER TABLE org_a."Order" ALTER "advertiserId" DROP DEFAULT""",
+        flow,
+    )
     with pytest.raises(OpsError) as caught:
         mend(server, store, flow, "missing_order", id="a-bare")
     assert caught.value.code == "column_missing"
@@ -191,9 +210,7 @@ def test_more_rows_than_the_limit_are_refused(server: Server, flow: str, store: 
 
 @pytest.mark.essential
 @ONE
-def test_a_repair_by_its_playbook_is_undone_by_its_run(
-    server: Server, flow: str, store: Path, tmp_path: Path
-) -> None:
+def test_a_repair_by_its_playbook_is_undone_by_its_run(server: Server, flow: str, store: Path, tmp_path: Path) -> None:
     before = picture(server, flow)
     hosts = inventory(
         tmp_path,

@@ -16,8 +16,11 @@ FIRST, LARGEST = 200, 10_000
 # what a batch may hold in memory and in one object of the store
 BATCH_BYTES = 16_000_000
 LIMIT = 1_000_000
-_MOVES = re.compile(r"\b(now|clock_timestamp|statement_timestamp|transaction_timestamp|timeofday|localtimestamp|"
-                    r"localtime|current_timestamp|current_date|current_time|random)\b", re.IGNORECASE)
+_MOVES = re.compile(
+    r"\b(now|clock_timestamp|statement_timestamp|transaction_timestamp|timeofday|localtimestamp|"
+    r"localtime|current_timestamp|current_date|current_time|random)\b",
+    re.IGNORECASE,
+)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
 _SIZE = re.compile(r"(\d+)\s*(|k|M|G)B\Z")
 _UNITS = {"": 1, "k": 1000, "M": 1000_000, "G": 1000_000_000}
@@ -80,16 +83,37 @@ class Rule:
 
 
 _FIELDS = frozenset(
-    "name description table schemas where age_column older_than zone key children batch_rows lock_target lock_limit limit "
-    "pause keep_archive accept_triggers search_path report_only".split()
+    [
+        "name",
+        "description",
+        "table",
+        "schemas",
+        "where",
+        "age_column",
+        "older_than",
+        "zone",
+        "key",
+        "children",
+        "batch_rows",
+        "lock_target",
+        "lock_limit",
+        "limit",
+        "pause",
+        "keep_archive",
+        "accept_triggers",
+        "search_path",
+        "report_only",
+    ]
 )
-_PAUSE = frozenset("replica_lag replica_bytes active_sessions condition longest".split())
-_CHILD = frozenset("table columns key accept_triggers children".split())
+_PAUSE = frozenset(["replica_lag", "replica_bytes", "active_sessions", "condition", "longest"])
+_CHILD = frozenset(["table", "columns", "key", "accept_triggers", "children"])
 
 
 def invalid(name: str, why: str, remedy: str = "") -> OpsError:
     """A rule that is not understood is refused: it must not delete by a guess."""
-    return OpsError("rule_invalid", f"Rule {name}: {why}.", remedy or "Correct it in saasops_purge_rules.", {"rule": name})
+    return OpsError(
+        "rule_invalid", f"Rule {name}: {why}.", remedy or "Correct it in saasops_purge_rules.", {"rule": name}
+    )
 
 
 def _known(body: Mapping[str, object], fields: Iterable[str], name: str) -> None:
@@ -183,7 +207,9 @@ def parse_rule(body: Mapping[str, object], tenants: Sequence[str] = ()) -> Rule:
     if schemas == ("tenants",):
         schemas = tuple(tenants)
         if not schemas:
-            raise invalid(name, "schemas is tenants, and saasops_tenant_schemas is empty", "Set saasops_tenant_schemas.")
+            raise invalid(
+                name, "schemas is tenants, and saasops_tenant_schemas is empty", "Set saasops_tenant_schemas."
+            )
     age, older = str(body.get("age_column") or ""), _length(body, "older_than", None)
     if bool(age) != (older is not None):
         raise invalid(name, "age_column and older_than belong together")
@@ -192,7 +218,7 @@ def parse_rule(body: Mapping[str, object], tenants: Sequence[str] = ()) -> Rule:
     if _MOVES.search(where):
         raise invalid(
             name,
-            f"its condition asks for the time ({(_MOVES.search(where) or [''])[0]}), so it would move while it is worked off",
+            f"its condition asks for the time ({(_MOVES.search(where) or [''])[0]}), so it would move meanwhile",
             "Use age_column and older_than, whose cut-off is fixed once in the plan.",
         )
     target = _milliseconds(body, "lock_target", Rule.target, name)
@@ -237,7 +263,7 @@ def parse_rules(bodies: Sequence[Mapping[str, object]], asked: Sequence[str], te
 
 
 def next_size(size: int, milliseconds: float, rule: Rule, rows: int, raw: int) -> int:
-    """Rows of the next batch, from what the last one held: never more than doubled, so that one fast batch misleads little.
+    """Rows of the next batch, from what the last one held; at most doubled, so that one fast batch misleads little.
 
     rows, raw: of the last batch, the bytes of its archive before compression.
     """

@@ -26,10 +26,29 @@ TYPES: Mapping[str, str] = {
 }
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}\Z")
 _FIELDS = frozenset(
-    "name description parameters table schemas where show key requires set insert delete limit verify report_only "
-    "accept_triggers search_path keep_archive lock_timeout".split()
+    [
+        "name",
+        "description",
+        "parameters",
+        "table",
+        "schemas",
+        "where",
+        "show",
+        "key",
+        "requires",
+        "set",
+        "insert",
+        "delete",
+        "limit",
+        "verify",
+        "report_only",
+        "accept_triggers",
+        "search_path",
+        "keep_archive",
+        "lock_timeout",
+    ]
 )
-_PARAMETER = frozenset("name type required default pattern choices description".split())
+_PARAMETER = frozenset(["name", "type", "required", "default", "pattern", "choices", "description"])
 
 
 @dataclass(frozen=True)
@@ -54,7 +73,7 @@ class Requirement:
 
 @dataclass(frozen=True)
 class Fix:
-    """One fix. act: update, insert or delete; values: column -> SQL expression over the row t, for update and insert."""
+    """One fix. act: update, insert, delete or report; values: column -> SQL expression over the row t."""
 
     name: str
     description: str

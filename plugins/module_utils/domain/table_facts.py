@@ -43,7 +43,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class TableFacts:
-    """One table. kind and persistence as in pg_class; columns without generated ones; required: NOT NULL and no default.
+    """One table. kind, persistence as in pg_class; columns without generated ones; required: NOT NULL, no default.
 
     key: primary key; uniques: other column lists that tell rows apart. lacks: rights that the role has not.
     """
@@ -129,8 +129,8 @@ def refuse_table(facts: TableFacts, acts: int, accepted: Sequence[str], rights: 
         yield OpsError(
             "not_permitted",
             f"The login role lacks {', '.join(missing)} on {facts.title}.",
-            f"GRANT {', '.join(missing)} ON {facts.title} to it, or log in as the owner. (UPDATE is what FOR UPDATE asks "
-            "for; no row is updated by cleanup.)",
+            f"GRANT {', '.join(missing)} ON {facts.title} to it, or log in as the owner. (FOR UPDATE asks for UPDATE; "
+            " no row is updated by cleanup.)",
             where,
         )
     if facts.rules:
@@ -170,8 +170,8 @@ def refuse_reference(facts: TableFacts, reference: Reference, archived: bool) ->
     if reference.action in "cnd" and not archived:
         yield OpsError(
             "reference_not_archived",
-            f"{reference.title} refers to {facts.title} by {columns} with ON DELETE {ACTIONS[reference.action]}: rows of "
-            "it would be deleted or changed and be in no archive.",
+            f"{reference.title} refers to {facts.title} by {columns} with ON DELETE {ACTIONS[reference.action]}: "
+            "rows of it would be deleted or changed and be in no archive.",
             "Name the table among the rule's children, so that its rows are archived and deleted with their parents.",
             where,
         )

@@ -44,7 +44,7 @@ _COUNT_SECONDS = 60
 _LOOK_EVERY = 1.0  # seconds between two looks at lag and load
 
 
-class Paused(Exception):
+class PausedError(Exception):
     """The pause was longer than the rule allows: the run ends in order, the next one goes on."""
 
 
@@ -151,7 +151,7 @@ def _shown(places: Sequence[Place]) -> list[dict[str, object]]:
 
 
 def _wait(work: Work, rule: Rule, last: float) -> float:
-    """Wait while replicas lag or the server is busy. Gives when that was looked at. Raises Paused."""
+    """Wait while replicas lag or the server is busy. Gives when that was looked at. Raises PausedError."""
     now = time.monotonic()
     if now - last < _LOOK_EVERY:
         return last
@@ -162,7 +162,7 @@ def _wait(work: Work, rule: Rule, last: float) -> float:
         if not reason:
             return time.monotonic()
         if time.monotonic() - began >= rule.pause.longest:
-            raise Paused(f"{reason}, for {human_duration(time.monotonic() - began)} or longer")
+            raise PausedError(f"{reason}, for {human_duration(time.monotonic() - began)} or longer")
         report(f"{rule.name} waits: {reason}")
         work.context.admission.confirm()
         time.sleep(min(1.0, rule.pause.longest))
@@ -186,7 +186,7 @@ def _purge(work: Work, rule: Rule, places: Sequence[Place], tally: Tally, record
         while True:
             try:
                 looked = _wait(work, rule, looked)
-            except Paused as paused:
+            except PausedError as paused:
                 return str(paused)
             if not table.step():
                 break

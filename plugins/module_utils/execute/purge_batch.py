@@ -53,7 +53,7 @@ class Rows:
         return Part(facts.schema, facts.name, facts.columns, self.node.key, tuple(self.values))
 
 
-class Changed(Exception):
+class ChangedError(Exception):
     """Rows that are not as they were read; their places in the batch."""
 
     def __init__(self, places: set[int]) -> None:
@@ -143,7 +143,7 @@ class Table:
                 return False
             try:
                 self._apply(batch)
-            except Changed as changed:
+            except ChangedError as changed:
                 # the next read starts at the same place, without them
                 keys = [batch[0].keys[place] for place in sorted(changed.places)]
                 self._skipped += keys
@@ -164,9 +164,7 @@ class Table:
     def _read(self, most: int) -> list[Rows]:
         """The next rows and those that refer to them, not more than the rule's limit leaves."""
         rows = Rows(self._node)
-        text = sql.read_sql(
-            self._node.facts, self._node.key, self._condition, self._last, most, self._skipped
-        )
+        text = sql.read_sql(self._node.facts, self._node.key, self._condition, self._last, most, self._skipped)
         for row in self._session.rows(text):
             rows.origin.append(len(rows.values))
             rows.values.append(_values(row))
@@ -206,7 +204,7 @@ class Table:
         )
 
     def _apply(self, batch: list[Rows]) -> None:
-        """One transaction: the archive first, then the rows. Raises Changed, OpsError; then nothing was deleted."""
+        """One transaction: the archive first, then the rows. Raises ChangedError, OpsError; then nothing was deleted."""
         session = self._session
         session.run("BEGIN")
         try:
@@ -226,8 +224,8 @@ class Table:
             self._delete(batch, lock, deletes, began)
             self._bound(began)
             session.run("COMMIT")
-        except (Changed, OpsError) as error:
-            refused = isinstance(error, Changed) or error.details.get("sqlstate") in (*_BUSY, _LATE)
+        except (ChangedError, OpsError) as error:
+            refused = isinstance(error, ChangedError) or error.details.get("sqlstate") in (*_BUSY, _LATE)
             with contextlib.suppress(OpsError):
                 session.run("ROLLBACK")
                 if refused:
@@ -273,7 +271,7 @@ class Table:
         locked = session.rows(lock)
         missing = set(batch[0].origin) - {int(str(row["n"])) - 1 for row in locked}
         if missing:
-            raise Changed(missing)
+            raise ChangedError(missing)
         self._compare(batch, began)
         for rows, text in deletes:
             self._bound(began)
@@ -311,7 +309,7 @@ class Table:
         differing = {origin for item, origin in read.items() if item not in now}
         differing |= {origin for item, origin in now.items() if item not in read}
         if differing:
-            raise Changed(differing)
+            raise ChangedError(differing)
 
     def _after_refusal(self, error: OpsError, attempts: int) -> None:
         """Wait or take fewer rows after a lock that was not to be had or a batch that took too long, or pass it on."""

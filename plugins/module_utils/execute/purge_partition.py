@@ -44,9 +44,7 @@ def droppable(session: Session, place: Place) -> list[Partition]:
     return [item for item in found if item.ours and item.alone]
 
 
-def _read(
-    session: Session, place: Place, partition: Partition, put: Callable[[Part], None]
-) -> None:
+def _read(session: Session, place: Place, partition: Partition, put: Callable[[Part], None]) -> None:
     """Every row of the partition, part by part."""
     facts, key = place.node.facts, place.node.key
     source = replace(facts, schema=partition.schema, name=partition.name)
@@ -136,4 +134,3 @@ def _drop(session: Session, place: Place, partition: Partition, before: Row | No
     session.run(f"DROP TABLE {partition.sql}")
     session.run("COMMIT")
     return (time.monotonic() - began) * 1000
-

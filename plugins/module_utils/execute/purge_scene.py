@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.purge import Child, Rule
@@ -42,7 +42,7 @@ class Place:
     condition: str
     free: str
     cutoff: float | None
-    count: Count = Count(0, 0, True)
+    count: Count = field(default_factory=lambda: Count(0, 0, True))
 
     @property
     def path(self) -> str:
@@ -123,12 +123,12 @@ def _place(rule: Rule, facts: TableFacts, tables: _Tables, cutoff: float | None,
     nodes = _below(rule.children, facts, tables, errors, rule, strict=False)
     kept = {(node.facts.schema, node.facts.name, node.columns) for node in nodes}
     outside = [
-        item
-        for item in facts.references
-        if item.action in "ar" and (item.schema, item.table, item.columns) not in kept
+        item for item in facts.references if item.action in "ar" and (item.schema, item.table, item.columns) not in kept
     ]
     condition = condition_sql(rule, facts, cutoff)
-    return Place(rule, Node(facts, key_of(facts, rule.key), (), (), nodes), condition, unreferenced_sql(outside), cutoff)
+    return Place(
+        rule, Node(facts, key_of(facts, rule.key), (), (), nodes), condition, unreferenced_sql(outside), cutoff
+    )
 
 
 def find_places(
@@ -196,9 +196,7 @@ def count_places(session: Session, places: Sequence[Place], seconds: int) -> lis
         for place in places:
             session.run(f"SET LOCAL search_path = {place.path}")
             number = count(session, place.node.facts, place.condition, place.free)
-            counted.append(
-                Place(place.rule, place.node, place.condition, place.free, place.cutoff, number)
-            )
+            counted.append(Place(place.rule, place.node, place.condition, place.free, place.cutoff, number))
         return counted
     finally:
         session.run("ROLLBACK")

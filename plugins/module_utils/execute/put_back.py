@@ -214,7 +214,9 @@ def put_back(params: dict[str, object], context: Context, verb: str) -> Result:
                     )
                 )
         tables.check(("SELECT", "INSERT"), warnings)
-        plan = Plan(verb, tuple(actions), {"rows": sum(item.rows for item in outcomes)} if actions else {}, tuple(warnings))
+        plan = Plan(
+            verb, tuple(actions), {"rows": sum(item.rows for item in outcomes)} if actions else {}, tuple(warnings)
+        )
         evidence: dict[str, object] = {
             "archives": [outcome.begun.archive for outcome in outcomes],
             "rows": found.missing,
@@ -250,4 +252,6 @@ def put_back(params: dict[str, object], context: Context, verb: str) -> Result:
                 put += _insert(worker, tables, batch)
                 report(far(put))
     evidence["rows"] = put
-    return Result(plan, bool(put), f"{put} rows put back and compared with the archive, {found.present} were there.", evidence)
+    return Result(
+        plan, bool(put), f"{put} rows put back and compared with the archive, {found.present} were there.", evidence
+    )

@@ -34,7 +34,12 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.leftovers
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.purge import search_path
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.repair import Bound, Chosen, Site
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.rows import lock_sql, prepare, present_sql, xid_sql
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.rows import (
+    lock_sql,
+    prepare,
+    present_sql,
+    xid_sql,
+)
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.table_facts import read_tables
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.tables import matching_schemas
@@ -277,10 +282,10 @@ def execute(params: dict[str, object], context: Context) -> Result:
     )
     bound = check_values(fix, cast("Mapping[str, object]", params.get("parameters") or {}))
     if not reason and not fix.report_only:
-        raise OpsError("reason_missing", "Rows are not changed by hand without a reason.", "Say why: -e reason='<why>'.")
-    target = Target.from_params(
-        cast("dict[str, object]", params["connection"]), mark_of("repair", system, database)
-    )
+        raise OpsError(
+            "reason_missing", "Rows are not changed by hand without a reason.", "Say why: -e reason='<why>'."
+        )
+    target = Target.from_params(cast("dict[str, object]", params["connection"]), mark_of("repair", system, database))
     with contextlib.closing(target.session(database)) as session:
         prepare(session)
         sites = _sites(session, fix, bound, texts(params.get("tenant")))
@@ -317,7 +322,11 @@ def execute(params: dict[str, object], context: Context) -> Result:
                 started=time.time(),
                 reason=reason,
                 keep=fix.keep_archive,
-                facts={"act": fix.act, "into": fix.into, "parameters": {name: value for name, (_kind, value) in bound.items()}},
+                facts={
+                    "act": fix.act,
+                    "into": fix.into,
+                    "parameters": {name: value for name, (_kind, value) in bound.items()},
+                },
             ),
         )
         try:

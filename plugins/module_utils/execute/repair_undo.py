@@ -88,15 +88,13 @@ def _look(session: Session, tables: Tables, batch: Batch, left: dict[tuple[str, 
 
 
 def _look_for_made(session: Session, tables: Tables, batch: Batch, part: Part, way: Way) -> None:
-    """Rows that the repair inserted, out of the archive or, when it was killed before it wrote them, by their version."""
+    """Rows that the repair inserted: out of the archive, or by their version when it was killed before it wrote them."""
     facts = tables.of(part)
     here = batch.server == read_server(session)
     if not part.rows:
         rows = session.rows(made_sql(part, batch.xid)) if here else []
         places = [[column.name for column in part.columns].index(name) for name in part.key]
-        way.deletes += [
-            (part, tuple(_values(row)[place] for place in places), str(row["x"])) for row in rows
-        ]
+        way.deletes += [(part, tuple(_values(row)[place] for place in places), str(row["x"])) for row in rows]
         return
     found = {int(str(row["n"])) - 1: row for row in session.rows(present_sql(part, facts))}
     for place, (key, made) in enumerate(zip(part.keys(), part.rows)):
@@ -184,9 +182,7 @@ def _with_target(session: Session, outcome: Outcome, found: list[Batch]) -> list
     first = found[-1]
     schemas = sorted({part.schema for part in first.parts})
     facts = read_tables(session, [(schema, into) for schema in schemas])
-    parts = tuple(
-        Part(item.schema, item.name, item.columns, item.key, (), "made") for item in facts.values()
-    )
+    parts = tuple(Part(item.schema, item.name, item.columns, item.key, (), "made") for item in facts.values())
     return [*found, replace(first, parts=parts)]
 
 

@@ -18,7 +18,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.sql impor
 
 @dataclass(frozen=True)
 class Node:
-    """A table of a rule: the rule's own (columns is ()), or one whose columns refer to parent_columns of the one above."""
+    """A table of a rule: its own (columns is ()), or one whose columns refer to parent_columns of the one above."""
 
     facts: TableFacts
     key: tuple[str, ...]

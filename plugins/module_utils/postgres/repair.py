@@ -29,7 +29,7 @@ Bound = Mapping[str, "tuple[str, str | None]"]
 
 @dataclass(frozen=True)
 class Chosen:
-    """A row that a fix speaks of: its key, version and texts; what its columns (or the new row's) become; what fails."""
+    """A row that a fix speaks of: key, version and texts; what its columns (or the new row's) become; what fails."""
 
     key: Values
     version: str
@@ -40,7 +40,7 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Site:
-    """A fix in one schema. facts: of the table whose rows are chosen; target: of the one that rows are inserted into."""
+    """A fix in one schema. facts: of the table whose rows are chosen; target: of the one that rows go into."""
 
     fix: Fix
     facts: TableFacts
@@ -123,7 +123,8 @@ def act(session: Session, site: Site) -> list[Values]:
         text = f"UPDATE {table} AS t SET {pairs} WHERE {these}"
     else:
         source = table_sql(site.facts.schema, site.facts.name)
-        text = f"INSERT INTO {table} AS made ({', '.join(columns)}) SELECT {', '.join(values)} FROM {source} AS t WHERE {these}"
+        chosen = f"SELECT {', '.join(values)} FROM {source} AS t WHERE {these}"
+        text = f"INSERT INTO {table} AS made ({', '.join(columns)}) {chosen}"
     alias = "made" if fix.act == "insert" else "t"
     keys = [item for item in target.columns if item.name in site.target_key]
     keys.sort(key=lambda item: site.target_key.index(item.name))

@@ -45,7 +45,8 @@ def prepare(session: Session) -> None:
         )
     )
     session.rows(
-        f"SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name = ANY ({literal(list(_MAYBE))})"
+        "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings"
+        f" WHERE name = ANY ({literal(list(_MAYBE))})"
     )
 
 
@@ -100,7 +101,7 @@ def read_sql(
     )
 
 
-def wanted_sql(columns: Sequence[Sequence["str | None"]], names: Sequence[str]) -> str:
+def wanted_sql(columns: Sequence[Sequence[str | None]], names: Sequence[str]) -> str:
     """unnest of parallel arrays with a running number n from 1 on, as w."""
     arrays = ", ".join(f"{literal(list(values))}::text[]" if values else "'{}'::text[]" for values in columns)
     return f"unnest({arrays}) WITH ORDINALITY AS w ({', '.join(names)}, n)"
@@ -179,7 +180,7 @@ def present_sql(part: Part, facts: TableFacts, columns: Sequence[Column] = ()) -
     )
 
 
-def insert_sql(part: Part, rows: Sequence[Sequence["str | None"]]) -> str:
+def insert_sql(part: Part, rows: Sequence[Sequence[str | None]]) -> str:
     """Puts rows of a part back. Untyped literals go through the input functions, and nothing is cut to length."""
     columns = ", ".join(ident(column.name) for column in part.columns)
     values = ", ".join("(" + ", ".join(literal(value) for value in row) + ")" for row in rows)

@@ -19,7 +19,8 @@ SELECT c.oid::bigint AS oid, n.nspname::text AS schema, c.relname::text AS name,
        coalesce((SELECT json_agg(json_build_object('name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
                    'generated', a.attgenerated <> '', 'not_null', a.attnotnull,
                    'defaulted', a.atthasdef OR a.attidentity <> '') ORDER BY a.attnum)
-                   FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), '[]') AS columns,
+                   FROM pg_attribute a
+                  WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), '[]') AS columns,
        coalesce((SELECT json_agg(json_build_object('primary', i.indisprimary, 'columns', k.names) ORDER BY i.indexrelid)
                    FROM pg_index i
                    CROSS JOIN LATERAL (SELECT json_agg(a.attname ORDER BY x.n) AS names, bool_and(a.attnotnull) AS sure
@@ -51,7 +52,8 @@ tree AS (
   UNION SELECT w.oid, p.relid FROM wanted w CROSS JOIN LATERAL pg_partition_tree(w.oid) p WHERE p.relid IS NOT NULL
   UNION SELECT w.oid, p.relid FROM wanted w CROSS JOIN LATERAL pg_partition_ancestors(w.oid) p WHERE p.relid IS NOT NULL
 )
-SELECT DISTINCT t.wanted::bigint AS wanted, f.conname::text AS name, n.nspname::text AS schema, c.relname::text AS "table",
+SELECT DISTINCT t.wanted::bigint AS wanted, f.conname::text AS name, n.nspname::text AS schema,
+       c.relname::text AS "table",
        f.confdeltype::text AS action, f.conrelid = t.wanted AS own,
        (SELECT jsonb_agg(a.attname ORDER BY x.n) FROM unnest(f.conkey) WITH ORDINALITY AS x (attnum, n)
           JOIN pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = x.attnum) AS columns,
@@ -123,6 +125,4 @@ def read_tables(session: Session, wanted: Sequence[tuple[str, str]]) -> Mapping[
                 own=bool(row["own"]),
             )
         )
-    return {
-        (str(row["schema"]), str(row["name"])): _facts(row, by_oid.get(int(str(row["oid"])), [])) for row in rows
-    }
+    return {(str(row["schema"]), str(row["name"])): _facts(row, by_oid.get(int(str(row["oid"])), [])) for row in rows}

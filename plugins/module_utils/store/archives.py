@@ -69,7 +69,7 @@ def put(store: Store, codec: Codec, batch: Batch) -> Entry:
 
 
 def drop(store: Store, archive: str, entry: Entry) -> None:
-    """Remove a batch whose transaction was rolled back; where nothing may be deleted it stays, and counts for nothing."""
+    """Remove a batch whose transaction was rolled back; where it may not be deleted it stays, and counts for nothing."""
     with contextlib.suppress(OpsError):
         store.delete([folder(archive) + entry.key])
 
@@ -147,7 +147,13 @@ def expired(store: Store, system: str, now: float) -> list[Archive]:
         try:
             item = read(store, archive)
         except OpsError as error:
-            if error.code not in ("archive_unknown", "archive_damaged", "archive_newer", "object_damaged", "bad_archive_id"):
+            if error.code not in (
+                "archive_unknown",
+                "archive_damaged",
+                "archive_newer",
+                "object_damaged",
+                "bad_archive_id",
+            ):
                 raise
             continue
         if item.begun.system == system and item.outcome is not None and (item.outcome.expires or now) < now:

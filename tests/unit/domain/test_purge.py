@@ -74,9 +74,7 @@ def test_tenants_stand_for_the_patterns_of_the_system() -> None:
     assert parse_rule({**GOOD, "schemas": "tenants"}, ["org_*"]).schemas == ("org_*",)
 
 
-@given(
-    st.integers(1, 10_000), st.floats(0, 1e6), st.integers(0, 10_000), st.integers(0, 10**9), st.integers(1, 10_000)
-)
+@given(st.integers(1, 10_000), st.floats(0, 1e6), st.integers(0, 10_000), st.integers(0, 10**9), st.integers(1, 10_000))
 def test_a_batch_is_never_empty_more_than_doubled_or_larger_than_asked(
     size: int, milliseconds: float, rows: int, raw: int, most: int
 ) -> None:
