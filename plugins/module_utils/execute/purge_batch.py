@@ -204,7 +204,7 @@ class Table:
         )
 
     def _apply(self, batch: list[Rows]) -> None:
-        """One transaction: the archive first, then the rows. Raises ChangedError, OpsError; then nothing was deleted."""
+        """One transaction: the archive first, then the rows. Raises ChangedError, OpsError; then nothing is gone."""
         session = self._session
         session.run("BEGIN")
         try:

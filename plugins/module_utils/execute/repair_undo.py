@@ -88,7 +88,7 @@ def _look(session: Session, tables: Tables, batch: Batch, left: dict[tuple[str, 
 
 
 def _look_for_made(session: Session, tables: Tables, batch: Batch, part: Part, way: Way) -> None:
-    """Rows that the repair inserted: out of the archive, or by their version when it was killed before it wrote them."""
+    """Rows that the repair inserted: out of the archive, or by their version when it was killed before it had them."""
     facts = tables.of(part)
     here = batch.server == read_server(session)
     if not part.rows:

@@ -164,7 +164,7 @@ def resolve(session: Session, store: Store, archive: Archive, here: str, now: fl
                 "archive_unclear",
                 f"Archive {archive.id} has no manifest, and what became of transaction {batch.xid} of its batch "
                 f"{batch.number} is not known here ({status}).",
-                "See whether its rows are in the table; what is not can be loaded out of the archive (docs/cleanup.md).",
+                "See whether its rows are in the table; what is not can be loaded out of it by hand (docs/cleanup.md).",
                 {"archive": archive.id, "batch": batch.number},
             )
     return Outcome(archive.begun, "recovered", now, tuple(entries))

@@ -69,7 +69,7 @@ def put(store: Store, codec: Codec, batch: Batch) -> Entry:
 
 
 def drop(store: Store, archive: str, entry: Entry) -> None:
-    """Remove a batch whose transaction was rolled back; where it may not be deleted it stays, and counts for nothing."""
+    """Remove a batch whose transaction was rolled back; where it may not be deleted it stays and counts for nothing."""
     with contextlib.suppress(OpsError):
         store.delete([folder(archive) + entry.key])
 
