@@ -37,8 +37,6 @@ INSTEAD: Mapping[str, tuple[str, str]] = {
     "restore_drill": ("A drill changes no live data and drops what it made.", "Nothing has to be done."),
     "undo": ("It was a way back itself.", "Switch again: restore -e set=<id> -e switch=true."),
     "hold": ("It let clients in again.", "Keep them out with hold -e reason='<why>'."),
-    "cleanup": ("It put rows back, or deleted none.", "Run the verb cleanup again; the rules name the same rows."),
-    "repair": ("It put rows back, or changed none.", "Run the verb repair again with the same fix and parameters."),
     "reconcile": ("It put back what dead runs had left.", "Run the verb that was interrupted again."),
     "silence": ("It made or ended a silence.", "End it, or silence again: module alertmanager_silence."),
     "expiry": ("It made or removed a timer.", "Undo the act that the timer was to end."),
