@@ -20,6 +20,9 @@ import pytest
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.execute import purge
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Result, Unguarded
+from ansible_collections.saasops.runbook.plugins.module_utils.store import archives
+from ansible_collections.saasops.runbook.plugins.module_utils.store.codec import open_codec
+from ansible_collections.saasops.runbook.plugins.module_utils.store.posix import PosixStore
 from ansible_collections.saasops.runbook.tests.lab import acts, disk, postgres, processes, row_kill, rows, standby
 from ansible_collections.saasops.runbook.tests.lab.playbooks import inventory, start
 from ansible_collections.saasops.runbook.tests.lab.postgres import Server
@@ -113,6 +116,32 @@ def test_a_server_that_is_killed_between_archive_and_delete_or_at_the_commit_los
             whole(own, store, "shop", before)
 
 
+@ONE
+def test_the_id_of_a_transaction_that_a_crash_wiped_out_proves_nothing_when_another_one_gets_it(
+    server: Server, tmp_path: Path
+) -> None:
+    (store := tmp_path / "store").mkdir()
+    with postgres.running(server.version, own=True) as own:
+        own.createdb("shop")
+        rows.make(own, "shop")
+        xid = int(own.psql("SELECT pg_current_xact_id()"))
+        # as a run leaves it that stored its first batch before its server, and itself, were killed
+        context = replace(acts.context(), admission=At(1, lambda: os.kill(os.getpid(), signal.SIGKILL)))
+        parameters = acts.parameters(own, store, "shop", {"rules": [SMALL]})
+        status = row_kill.steps(lambda: purge.execute(parameters, context), tmp_path / "log")
+        assert os.WIFSIGNALED(status)
+        (archive,) = archives_of(store)
+        (part,) = store.glob("archives/*/rows/*")
+        batch, _entry = archives.get(PosixStore(str(store)), archive, f"rows/{part.name}")
+        part.unlink()
+        # the same id, given to a transaction that came through
+        codec = open_codec("zstd")
+        archives.put(PosixStore(str(store)), codec, replace(batch, xid=str(xid)))
+        assert own.psql(f"SELECT pg_xact_status('{xid}')") == "committed"
+        done = rows.clean(own, store, "shop", rules=[SMALL])
+        assert done.evidence["recovered"] == [{"archive": archive, "rule": "events", "rows": 0}]
+
+
 class At(Unguarded):
     """Does something before the deletion of the n-th batch."""
 
@@ -149,6 +178,58 @@ def test_a_session_that_is_ended_by_somebody_loses_nothing_and_says_how_to_go_on
     assert f"undo -e archive={archives_of(store)[0]}" in error.message
     assert int(server.psql(LEFT, filled)) > rows.ROWS - rows.OLD
     whole(server, store, filled, before)
+
+
+@ONE
+@pytest.mark.parametrize("code", ["window_ended", "interrupted", "lease_lost"])
+def test_a_run_that_must_stop_stops_between_two_batches_and_the_next_one_keeps_its_cut_off_by_the_key(
+    server: Server, filled: str, store: Path, code: str
+) -> None:
+    before = rows.picture(server, filled)
+
+    def stop() -> None:
+        raise OpsError(code, "It is over.", "Run it again.")
+
+    error = clean_at(server, store, filled, 3, stop, key="november")
+    assert error.code == code
+    assert "had archived and deleted" in error.message
+    (archive,) = archives_of(store)
+    began = archives.read(PosixStore(str(store)), archive)
+    assert began.outcome is not None
+    assert began.outcome.state == "stopped"
+    done = rows.clean(server, store, filled, rules=[SMALL], key="november")
+    assert done.changed
+    (last,) = cast("list[str]", done.evidence["archives"])
+    assert archives.read(PosixStore(str(store)), last).begun.cutoff == began.begun.cutoff
+    assert server.psql(LEFT, filled) == str(rows.ROWS - rows.OLD)
+    whole(server, store, filled, before)
+
+
+@ONE
+def test_a_database_server_whose_disk_fills_up_in_the_middle_loses_nothing(server: Server, tmp_path: Path) -> None:
+    (store := tmp_path / "store").mkdir()
+    with disk.small(400) as point:
+        point.chmod(0o777)
+        with postgres.running(server.version, data=point / "data") as own:
+            own.createdb("shop")
+            rows.make(own, "shop")
+            before = rows.picture(own, "shop")
+
+            def fill() -> None:
+                disk.fill(point)
+                # the WAL that is there already is used up, too; then the server panics
+                with contextlib.suppress(OpsError):
+                    own.psql(
+                        "SELECT pg_logical_emit_message(true, 'x', repeat('x', 1000000)) FROM generate_series(1, 90)"
+                    )
+
+            error = clean_at(own, store, "shop", 2, fill)
+            assert error.code in ("server_disk_full", "session_ended", "server_starting", "server_unreachable")
+            (point / "filler").unlink()
+            own.kill()
+            own.start()
+            whole(own, store, "shop", before)
+            assert rows.clean(own, store, "shop").changed
 
 
 @ONE

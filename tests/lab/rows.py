@@ -18,6 +18,8 @@ ROWS = 400
 HARD = """
 CREATE SCHEMA {schema};
 CREATE TYPE {schema}.mood AS ENUM ('so so', 'good');
+CREATE FUNCTION {schema}.told({schema}.mood) RETURNS text IMMUTABLE LANGUAGE sql AS $$ SELECT 'another text' $$;
+CREATE CAST ({schema}.mood AS text) WITH FUNCTION {schema}.told({schema}.mood);
 CREATE TYPE {schema}.pair AS (a int, b text);
 CREATE DOMAIN {schema}.short AS varchar(9) CHECK (value <> 'x');
 CREATE TABLE {schema}.events (

@@ -23,7 +23,8 @@ def events(docker_postgres: PostgresContainer) -> Iterator[str]:
     docker_postgres.psql(f'CREATE DATABASE "{name}"')
     docker_postgres.psql(
         "CREATE TABLE events (id int PRIMARY KEY, at timestamptz, note text, raw bytea);"
-        "INSERT INTO events SELECT i, now() - i * interval '12 hours' + interval '6 hours', E'ä \\\\N :x \\\\. \\n' || i,"
+        "INSERT INTO events SELECT i, "
+        "now() - i * interval '12 hours' + interval '6 hours', E'ä \\\\N :x \\\\. \\n' || i,"
         " decode(md5(i::text), 'hex') FROM generate_series(1, 600) i",
         name,
     )

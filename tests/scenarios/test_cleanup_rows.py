@@ -386,7 +386,7 @@ def test_whatever_the_rows_batches_and_changes_are_each_row_is_deleted_or_kept_a
     )
     numbers = itertools.count()
 
-    @settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(
         st.lists(st.booleans(), max_size=60),
         st.lists(st.integers(0, 59), max_size=60),

@@ -318,7 +318,7 @@ class Table:
             self.size = max(1, self.size // 4)
         elif state in _BUSY and attempts <= _ATTEMPTS:
             self.size = max(1, self.size // 2)
-            time.sleep(min(2.0, 0.1 * 2**attempts) * random.uniform(0.5, 1.0))  # not in step with whoever retries too
+            time.sleep(min(1.0, 0.1 * 2**attempts) * random.uniform(0.5, 1.0))  # not in step with whoever retries too
         elif state == _LATE:
             raise OpsError(
                 "batch_too_slow",
