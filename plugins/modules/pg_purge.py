@@ -70,7 +70,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Archive and delete job runs that are older than 90 days
+- name: Archive and delete marks that are older than 90 days
   saasops.runbook.pg_purge:
     system: demo
     database: podcastflow
@@ -79,9 +79,9 @@ EXAMPLES = r"""
     store:
       path: /var/backups/demo
     rules:
-      - name: job_runs
-        table: job_runs
-        age_column: execution_time
+      - name: marks
+        table: marker
+        age_column: writtenAt
         older_than: 90d
 """
 

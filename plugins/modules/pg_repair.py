@@ -68,7 +68,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Approve one request that is stuck
+- name: Correct the contact of one tenant
   saasops.runbook.pg_repair:
     system: demo
     database: podcastflow
@@ -76,20 +76,24 @@ EXAMPLES = r"""
       unix_socket: /run/postgresql
     store:
       path: /var/backups/demo
-    fix: approve
+    fix: contact
     parameters:
-      id: "17"
-    reason: ticket 4711, the button answers with an error
+      id: "1"
+      contact: ada@example.org
+    reason: ticket 4711, the form answers with an error
     fixes:
-      - name: approve
-        description: approve one pending request
-        table: requests
-        where: t.id = :id AND t.status = 'pending'
+      - name: contact
+        description: correct the contact of one tenant
+        table: tenants
+        where: t.id = :id
+        search_path: [public]
         set:
-          status: "'approved'"
+          contact: ":contact"
         parameters:
           - name: id
-            type: bigint
+            type: integer
+          - name: contact
+            pattern: "[^@ ]+@[^@ ]+"
         limit: 1
 """
 

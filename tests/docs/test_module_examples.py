@@ -43,6 +43,8 @@ ORDER = (
     "pg_migrate",
     "pg_hold",
     "pg_index",
+    "pg_purge",
+    "pg_repair",
     "guard_approve",
     "guard_run_info",
     "guard_reconcile",
