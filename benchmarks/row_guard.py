@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg2
 import yaml
 
 from ansible_collections.saasops.runbook.benchmarks.pairs import Goal, Value
@@ -27,8 +29,10 @@ from ansible_collections.saasops.runbook.tests.lab import acts, demo, postgres, 
 DATABASE, MEGABYTES, VERSION = "demo", 20.0, 18
 GUARDED, BARE = "backup, guarded", "backup, not routed to admission"
 ON, OFF = "20 other tasks, callback on", "20 other tasks, callback off"
-HOLD, UNDO = "hold", "undo"
+HOLD, UNDO, SESSIONS = "hold", "undo", "sessions"
 RAW_HOLD, RAW_UNDO = "psql: CONNECTION LIMIT 0", "psql: two RENAMEs"
+RAW_SESSIONS = "psql: pg_terminate_backend"
+FORGOTTEN = "forgotten"
 TASKS = 20
 WITNESS = "saasops.runbook.witness"
 # the records of a run with one guarded module: its beginning and intent, its outcome
@@ -46,6 +50,10 @@ class _Place:
             "saasops_database": DATABASE,
             "saasops_connection": acts.connection(server),
             "saasops_store": {"type": "posix", "path": str(folder / "store")},
+            "saasops_session_policies": [
+                # the lab's login is a superuser, who has to be named
+                {"name": FORGOTTEN, "idle_over": "0s", "application": FORGOTTEN, "user": server.user}
+            ],
         }
         self.guarded = Playbooks(_made(folder / "guarded"), variables)
         plain = {**variables, "saasops_store": {"type": "posix", "path": str(_made(folder / "plain-store"))}}
@@ -88,6 +96,15 @@ class _Place:
         if watch.effect is None:
             raise FailedError(f"never true: {seen}")
         return watch.effect, {"effect": round(watch.effect, 3)}
+
+    def forgotten_ended(self, act: Callable[[], object]) -> tuple[float, Mapping[str, Value]]:
+        """Seconds until a session that forgot its transaction is gone."""
+        with contextlib.closing(psycopg2.connect(self.server.dsn(DATABASE), application_name=FORGOTTEN)) as client:
+            with client.cursor() as cursor:
+                cursor.execute("SELECT 1")
+            return self.first_effect(
+                f"SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = '{FORGOTTEN}')", act
+            )
 
     def psql(self, *statements: str) -> None:
         """As an operator would type it into psql."""
@@ -220,6 +237,11 @@ def _response(place: _Place, pairs: int, tell: Callable[[str], None]) -> Row:
 
     limit = f'ALTER DATABASE "{DATABASE}" CONNECTION LIMIT 0'
 
+    terminate = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        f" WHERE state = 'idle in transaction' AND application_name = '{FORGOTTEN}'"
+    )
+
     def free() -> None:
         place.psql(f'ALTER DATABASE "{DATABASE}" CONNECTION LIMIT -1')
         playbooks.play("saasops.runbook.hold", "-e", "state=released")
@@ -264,17 +286,22 @@ def _response(place: _Place, pairs: int, tell: Callable[[str], None]) -> Row:
         HOLD: lambda: place.first_effect(held, lambda: playbooks.play("saasops.runbook.hold", "-e", "reason=bench")),
         RAW_UNDO: raw_undo,
         UNDO: undo,
+        RAW_SESSIONS: lambda: place.forgotten_ended(lambda: place.psql(terminate)),
+        SESSIONS: lambda: place.forgotten_ended(
+            lambda: playbooks.play("saasops.runbook.sessions", "-e", f"policy={FORGOTTEN}")
+        ),
     }
     samples = interleave(sides, pairs, tell, free)
     return Row(
         "response",
         "How soon a verb of class response acts",
         samples,
-        [Goal("at most", "effect", 10.0, HOLD), Goal("at most", "effect", 10.0, UNDO)],
+        [Goal("at most", "effect", 10.0, side) for side in (HOLD, UNDO, SESSIONS)],
         [
             "From the start of ansible-playbook (or psql) until another session, which asks every 10 ms, sees the"
-            " effect: the connection limit, or the live name on the database of before. Ours has then recorded what"
-            " it opens, taken its lease and written its intent; the host is the controller itself.",
+            " effect: the connection limit, the live name on the database of before, or a session that is gone. Ours"
+            " has then recorded what it opens, taken its lease and written its intent; the host is the controller"
+            " itself.",
             "The bare commands prove nothing, hold off nobody, and fail while a client is connected.",
         ],
     )

@@ -24,8 +24,7 @@ COLLECTIONS = ROOT.parents[2] if LAID_OUT else ROOT
 if str(COLLECTIONS) not in sys.path:
     sys.path.insert(0, str(COLLECTIONS))
 
-NAMES = ("backup", "restore", "upstream", "guard", "migrate", "memory")
-NAMES = ("backup", "restore", "upstream", "guard", "cleanup", "memory")
+NAMES = ("backup", "restore", "upstream", "guard", "cleanup", "migrate", "memory", "health", "triage")
 RESULTS, TABLE = HERE / "results.json", HERE / "results.md"
 
 
@@ -49,9 +48,11 @@ def _measure(wanted: Sequence[str], megabytes: float, pairs: int, output: Path, 
         row_backup,
         row_cleanup,
         row_guard,
+        row_health,
         row_memory,
         row_migrate,
         row_restore,
+        row_triage,
         row_upstream,
     )
     from ansible_collections.saasops.runbook.benchmarks.report import as_json, table
@@ -76,8 +77,7 @@ def _measure(wanted: Sequence[str], megabytes: float, pairs: int, output: Path, 
         path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         (output / TABLE.name).write_text(table(results), encoding="utf-8")
 
-    if set(wanted) - {"memory", "guard", "migrate"}:
-    if set(wanted) - {"memory", "guard", "cleanup"}:
+    if set(wanted) & {"backup", "restore", "upstream"}:
         with scene(megabytes, tell) as place:
             sides: dict[str, Callable[[Scene, int], Row | list[Row]]] = {
                 "backup": row_backup.measure,
@@ -89,18 +89,19 @@ def _measure(wanted: Sequence[str], megabytes: float, pairs: int, output: Path, 
                     measure = sides[name]
                     tell(f"row {name}")
                     run(lambda: measure(place, pairs))  # noqa: B023 - called before the next one
-    if "guard" in wanted:
-        tell("row guard")
-        run(lambda: row_guard.measure(pairs, tell), row_guard.MEGABYTES)
-    if "migrate" in wanted:
-        tell("row migrate")
-        run(lambda: row_migrate.measure(pairs, tell), 0.0)
-    if "cleanup" in wanted:
-        tell("row cleanup")
-        run(lambda: row_cleanup.measure(pairs, tell, rows))
-    if "memory" in wanted:
-        tell("row memory")
-        run(lambda: row_memory.measure(megabytes, tell))
+    # rows with a server of their own, and the size that the table shows
+    alone: dict[str, tuple[Callable[[], Row | list[Row]], float]] = {
+        "guard": (lambda: row_guard.measure(pairs, tell), row_guard.MEGABYTES),
+        "cleanup": (lambda: row_cleanup.measure(pairs, tell, rows), 0.0),
+        "migrate": (lambda: row_migrate.measure(pairs, tell), 0.0),
+        "memory": (lambda: row_memory.measure(megabytes, tell), megabytes),
+        "health": (lambda: row_health.measure(pairs, tell), megabytes),
+        "triage": (lambda: row_triage.measure(pairs, tell), megabytes),
+    }
+    for name, (own, size) in alone.items():
+        if name in wanted:
+            tell(f"row {name}")
+            run(own, size)
     print(table(results))
     missed = [name for name, row in results.items() for goal in row["goals"] if not goal["met"]]  # type: ignore[attr-defined]
     return 1 if missed else 0

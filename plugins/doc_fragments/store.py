@@ -132,6 +132,17 @@ options:
     suboptions:
 """ + DOCUMENTATION.partition("    suboptions:\n")[2].replace("O(store.", "O(copies.")
 
+    HELD_COPIES: str = r"""
+options:
+  copies:
+    description:
+      - The other stores that hold copies of the sets, with the suboptions of O(store). A suspicion is recorded there
+        too, so that no prune of a copy goes past it.
+    type: list
+    elements: dict
+    suboptions:
+""" + DOCUMENTATION.partition("    suboptions:\n")[2].replace("O(store.", "O(copies.")
+
     # the journal's second place
     # annotated, as ansible-test reads plain assignments as one text each
     ANCHOR: str = r"""

@@ -38,6 +38,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.journal imp
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.open_item import OpenItem, over
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Plan
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.withheld import HOLDABLE, refusals, unreadable
 from ansible_collections.saasops.runbook.plugins.module_utils.silencing import Silencing
 from ansible_collections.saasops.runbook.plugins.module_utils.store import approvals, open_items
 from ansible_collections.saasops.runbook.plugins.module_utils.store import plans as plan_store
@@ -55,6 +56,7 @@ class Opening:
     expiry: float | None = None
     outlives: bool = False
     actor: str = ""
+    holds: tuple[str, ...] = ()
 
 
 class Admitted:
@@ -111,6 +113,9 @@ class Admitted:
                 raise beyond
             return
         self._require_journal()
+        held = self._held_back(plan)
+        if held:
+            raise refusal(held)
         agreed = self._body.get("envelope")
         if self._body.get("mode") == "none":
             self._ground.bypassed.append(OpsError("guard_none", "The guard is switched off (saasops_guard: none).", ""))
@@ -156,6 +161,18 @@ class Admitted:
             raise error
         self._ground.bypassed.append(error)
 
+    def _held_back(self, plan: Plan) -> list[OpsError]:
+        """What is open and holds this verb back; neither break glass nor `guard: none` goes past that."""
+        verb = self._request.verb.name
+        if verb not in HOLDABLE:
+            return []
+        found: list[OpsError] = []
+        with self._ground.tolerating("what is held back could not be read"):
+            items, bad = open_items.read(self._ground.store, self._ground.system)
+            unknown = unreadable(bad)
+            found += [*refusals(items, verb, plan), *([unknown] if unknown else [])]
+        return found
+
     def _approvals(self) -> list[Approval]:
         readable: list[Approval] = []
         if needs_approval(self._policy, self._request.verb):
@@ -166,10 +183,11 @@ class Admitted:
 
     def against(self, plan: Plan | None) -> list[OpsError]:
         """Everything that would speak against the plan now; for check mode, which is refused nothing."""
-        if plan is None or plan.empty or self._body.get("mode") == "none":
+        if plan is None or plan.empty:
             return []
         try:
-            return self._against(plan)
+            held = self._held_back(plan)
+            return held if self._body.get("mode") == "none" else [*held, *self._against(plan)]
         except OpsError as error:
             return [error]
 
@@ -183,6 +201,9 @@ class Admitted:
         Raises OpsError: all refusals together, lease_held, journal_unavailable.
         """
         self._require_journal()
+        held = self._held_back(whole)
+        if held:
+            raise refusal(held)
         self._check(whole, plans)
         tokens: dict[str, int] = {}
         try:
@@ -267,6 +288,7 @@ class Admitted:
                     outlives=opening.outlives,
                     actor=opening.actor,
                     process=self._ground.process(),
+                    holds=opening.holds,
                 ),
             )
 

@@ -351,6 +351,55 @@ options:
     description: Measure the built-in checks of PostgreSQL, too.
     type: bool
     default: true
+  expect:
+    description: What the inventory asks of the server, for built-in checks that no default fits.
+    type: dict
+    default: {}
+    suboptions:
+      databases:
+        description: Further databases of the server that are looked into.
+        type: list
+        elements: str
+        default: []
+      rpo:
+        description: The longest time whose commits may be lost, for instance V(24h).
+        type: str
+      replicas:
+        description: How many standbys ought to be connected.
+        type: int
+      settings:
+        description: Names of settings, each with the value that is asked for; for instance C(synchronous_commit).
+        type: dict
+        default: {}
+      timeouts:
+        description: Timeouts that ought to be set.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          setting:
+            description: Its name.
+            type: str
+            default: statement_timeout
+          at_most:
+            description: The longest that is accepted, for instance V(30s).
+            type: str
+            required: true
+          role:
+            description: As sessions of this role get it.
+            type: str
+          database:
+            description: As sessions in this database get it.
+            type: str
+      least_bytes:
+        description: Tables and indexes smaller than this are not looked at for bloat and use; 10 MiB without it.
+        type: int
+      least_dead:
+        description: Tables with fewer dead rows are not looked at; 10000 without it.
+        type: int
+      least_calls:
+        description: Statements that were called less often are not looked at; 20 without it.
+        type: int
   only:
     description: Names of checks or shell-like patterns; C(!pattern) takes away from what stands before it.
     type: list
@@ -512,6 +561,7 @@ metrics_file:
   type: str
 """
 
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.health_builtin import EXPECT_SPEC
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.health_check import execute
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.health_options import CHECKS_SPEC
 from ansible_collections.saasops.runbook.plugins.module_utils.module import run_module
@@ -528,6 +578,7 @@ SPEC = {
     "tenant_schemas": {"type": "list", "elements": "str", "default": []},
     **CHECKS_SPEC,
     "builtin": {"type": "bool", "default": True},
+    **EXPECT_SPEC,
     "only": {"type": "list", "elements": "str", "default": []},
     "set": {"type": "str"},
     "sets": {"type": "dict", "default": {}},

@@ -127,6 +127,13 @@ def test_the_commands_of_discover_do_what_the_guide_says(reader: MakeReader, sho
         assert '"saasops_database": "shop"' in somebody.outputs[-1]
 
 
+def test_the_command_of_triage_looks_at_the_shop(reader: MakeReader, shop: Shop) -> None:
+    somebody = reader()
+    somebody.follow(sections("docs/triage.md")["Look"])
+    assert "looked through saasops_connection" in somebody.outputs[-1]
+    assert "connections against the limit" in somebody.outputs[-1]
+
+
 def test_copies_can_be_followed_from_its_first_to_its_last_command(
     reader: MakeReader, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,6 +234,8 @@ def test_migrate_can_be_followed_from_its_first_to_its_last_command(
 def guide_text(document: str) -> str:
     """The text of a guide."""
     return (ROOT / document).read_text(encoding="utf-8")
+
+
 def test_a_cleanup_is_looked_at_done_and_undone(reader: MakeReader, shop: Shop, store: Path) -> None:
     shop.server.psql(
         "CREATE TABLE events (id int PRIMARY KEY, created_at timestamptz);"

@@ -17,16 +17,23 @@ class Stuck:
 
     def __init__(self, server: Server, database: str) -> None:
         self._held = server.connect(database)
-        self._pid = self._held.info.backend_pid
+        self.pid = self._held.info.backend_pid
 
     def __enter__(self) -> Stuck:
-        processes.freeze(self._pid)
+        processes.freeze(self.pid)
         return self
+
+    def begin(self) -> None:
+        """Stuck in an open transaction, idle."""
+        self.let_go()
+        with self._held.cursor() as cursor:
+            cursor.execute("BEGIN")
+        processes.freeze(self.pid)
 
     def let_go(self) -> None:
         """What was sent to it meanwhile reaches it."""
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self._pid, signal.SIGCONT)
+            os.kill(self.pid, signal.SIGCONT)
 
     def __exit__(self, *_exception: object) -> None:
         self.let_go()

@@ -19,6 +19,8 @@ class Backend:
     started: backend_start as ISO 8601, which tells a pid from a later one of the same number.
     waits_for: pids that block it, as pg_blocking_pids() gives them (PREPARED for a prepared transaction), and
     gids: the prepared transactions among them by name. leader: pid of the parallel group's leader, or None.
+    transaction_start, query_start, state_change: the moments of the ages, ISO 8601, "" where there is none: they tell
+    a transaction, a statement or a state from a later one of the same session.
     """
 
     pid: int
@@ -37,6 +39,9 @@ class Backend:
     waits_for: tuple[int, ...] = ()
     gids: tuple[str, ...] = ()
     leader: int | None = None
+    transaction_start: str = ""
+    query_start: str = ""
+    state_change: str = ""
 
 
 @dataclass(frozen=True)

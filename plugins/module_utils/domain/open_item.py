@@ -32,6 +32,7 @@ class OpenItem:
     after its run, until expiry or until somebody closes it; otherwise it is over with its run.
     module, undo: which of our modules puts it back, and with which options; data only, no commands, no secrets.
     actor: who ends it at its expiry (a systemd timer), "" when nobody does by himself.
+    holds: the verbs that it holds back while it is open (domain/withheld.py).
     """
 
     id: str
@@ -48,6 +49,7 @@ class OpenItem:
     outlives: bool = False
     actor: str = ""
     process: Mapping[str, Json] = field(default_factory=dict)
+    holds: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Json]:
         """The object's body."""
@@ -66,6 +68,7 @@ class OpenItem:
             "outlives": self.outlives,
             "actor": self.actor,
             "process": dict(self.process),
+            **({"holds": list(self.holds)} if self.holds else {}),
             "undo": {"module": self.module, "options": dict(self.undo)},
         }
 
@@ -84,7 +87,9 @@ def parse(body: Mapping[str, Json]) -> OpenItem | None:
             raise ValueError(f"format {body['format']}")
         if body["state"] == "closed":
             return None
-        undo, process = body["undo"], body.get("process")
+        undo, process, holds = body["undo"], body.get("process"), body.get("holds") or []
+        if not isinstance(holds, (list, tuple)):
+            raise ValueError("holds")
         if not isinstance(undo, Mapping) or not isinstance(undo["options"], Mapping):
             raise ValueError("undo")
         return OpenItem(
@@ -102,6 +107,7 @@ def parse(body: Mapping[str, Json]) -> OpenItem | None:
             outlives=bool(body.get("outlives")),
             actor=str(body.get("actor") or ""),
             process=dict(process) if isinstance(process, Mapping) else {},
+            holds=tuple(str(verb) for verb in holds),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise OpsError(

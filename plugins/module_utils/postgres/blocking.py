@@ -29,12 +29,16 @@ WITH waiting AS MATERIALIZED (
       WHERE 0 = ANY (w.blockers)
       GROUP BY w.pid
 )
-SELECT a.pid, a.backend_start AS started, coalesce(a.usename, '') AS user, coalesce(a.datname, '') AS database,
+SELECT a.pid, coalesce(to_json(a.backend_start) #>> '{}', '') AS started,
+       coalesce(a.usename, '') AS user, coalesce(a.datname, '') AS database,
        coalesce(a.application_name, '') AS application, coalesce(host(a.client_addr), '') AS client,
        coalesce(a.backend_type, '') AS kind, coalesce(a.state, '') AS state, coalesce(left(a.query, 1000), '') AS query,
        extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS transaction_age,
        extract(epoch FROM clock_timestamp() - a.query_start)::float8 AS query_age,
        extract(epoch FROM clock_timestamp() - a.state_change)::float8 AS state_age,
+       coalesce(to_json(a.xact_start) #>> '{}', '') AS transaction_start,
+       coalesce(to_json(a.query_start) #>> '{}', '') AS query_start,
+       coalesce(to_json(a.state_change) #>> '{}', '') AS state_change,
        coalesce(a.wait_event_type || ':' || a.wait_event, '') AS wait, a.leader_pid AS leader,
        coalesce(w.blockers, '{}') AS blockers, coalesce(h.gids, '{}') AS gids
   FROM pg_stat_activity a
@@ -73,6 +77,9 @@ def _backend(row: Mapping[str, object]) -> Backend:
         waits_for=pids,
         gids=tuple(str(gid) for gid in cast("list[object]", row["gids"])) if PREPARED in pids else (),
         leader=None if row["leader"] is None else int(str(row["leader"])),
+        transaction_start=str(row["transaction_start"]),
+        query_start=str(row["query_start"]),
+        state_change=str(row["state_change"]),
     )
 
 

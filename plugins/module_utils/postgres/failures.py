@@ -34,7 +34,7 @@ BY_TEXT = (
     (r"no pg_hba\.conf entry|Peer authentication failed|role .* does not exist", "28000"),
     (r"(?s)database .* does not exist", "3D000"),
     (r"too many clients|remaining connection slots|too many connections", "53300"),
-    (r"starting up|shutting down|in recovery mode", "57P03"),
+    (r"starting up|shutting down|in recovery mode|not (?:yet )?accepting connections", "57P03"),
     (r"terminating connection|server closed the connection|connection already closed", "57P01"),
     (r"No space left on device", "53100"),
 )

@@ -52,6 +52,8 @@ STORE_SPEC: dict[str, dict[str, object]] = {
 COPIES_SPEC: dict[str, dict[str, object]] = {
     "copies": {**STORE_SPEC["store"], "type": "list", "elements": "dict"},
 }
+# the same where there need be none
+HELD_COPIES_SPEC: dict[str, dict[str, object]] = {"copies": {**COPIES_SPEC["copies"], "required": False}}
 
 
 def _posix(params: Mapping[str, object]) -> Store:
