@@ -24,7 +24,7 @@ COLLECTIONS = ROOT.parents[2] if LAID_OUT else ROOT
 if str(COLLECTIONS) not in sys.path:
     sys.path.insert(0, str(COLLECTIONS))
 
-NAMES = ("backup", "restore", "upstream", "guard", "memory", "health", "triage", "maintenance", "migrate")
+NAMES = ("backup", "restore", "upstream", "guard", "memory", "health", "triage", "maintenance", "cleanup", "migrate")
 RESULTS, TABLE = HERE / "results.json", HERE / "results.md"
 
 
@@ -32,19 +32,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--megabytes", type=float, default=2000, help="tables and indexes of the database")
     parser.add_argument("--pairs", type=int, default=5, help="interleaved runs of each side")
+    parser.add_argument("--rows", type=int, default=5_000_000, help="of the table that is cleaned up")
     parser.add_argument("--only", action="append", choices=NAMES, help="measure this row only; may be repeated")
     parser.add_argument("--output", type=Path, default=HERE, help="folder of results.json and results.md")
     options = parser.parse_args(arguments)
     if not LAID_OUT:
         subprocess.run([sys.executable, str(ROOT / "tools" / "tree.py")], check=True, stdout=subprocess.DEVNULL)
     wanted = [name for name in NAMES if name in (options.only or NAMES)]
-    return _measure(wanted, options.megabytes, options.pairs, options.output)
+    return _measure(wanted, options.megabytes, options.pairs, options.output, options.rows)
 
 
-def _measure(wanted: Sequence[str], megabytes: float, pairs: int, output: Path) -> int:
+def _measure(wanted: Sequence[str], megabytes: float, pairs: int, output: Path, rows: int) -> int:
     from ansible_collections.saasops.runbook.benchmarks import (
         machine,
         row_backup,
+        row_cleanup,
         row_guard,
         row_health,
         row_maintenance,
@@ -88,6 +90,7 @@ def _measure(wanted: Sequence[str], megabytes: float, pairs: int, output: Path) 
         "health": (lambda: row_health.measure(pairs, tell), megabytes),
         "triage": (lambda: row_triage.measure(pairs, tell), megabytes),
         "maintenance": (lambda: row_maintenance.measure(tenants, pairs, tell), tenants),
+        "cleanup": (lambda: row_cleanup.measure(pairs, tell, rows), 0.0),
         "migrate": (lambda: row_migrate.measure(pairs, tell), 0.0),
     }
     if set(wanted) & set(beside):

@@ -111,6 +111,11 @@ deleted:
   returned: success
   type: list
   elements: str
+deleted_archives:
+  description: Archives of rows (cleanup, repair) whose time was over.
+  returned: success
+  type: list
+  elements: str
 freed_bytes:
   description: Bytes that the deletions freed, or would free in check mode.
   returned: success

@@ -244,3 +244,38 @@ def test_migrate_can_be_followed_from_its_first_to_its_last_command(
 def guide_text(document: str) -> str:
     """The text of a guide."""
     return (ROOT / document).read_text(encoding="utf-8")
+
+
+def test_a_cleanup_is_looked_at_done_and_undone(reader: MakeReader, shop: Shop, store: Path) -> None:
+    shop.server.psql(
+        "CREATE TABLE events (id int PRIMARY KEY, created_at timestamptz);"
+        "CREATE TABLE clicks (id int PRIMARY KEY, event int REFERENCES events ON DELETE CASCADE);"
+        "CREATE INDEX ON clicks (event);"
+        "INSERT INTO events SELECT i, now() - i * interval '3 days' + interval '1 hour' FROM generate_series(1, 60) i;"
+        "INSERT INTO clicks SELECT i, i FROM generate_series(2, 60, 2) i",
+        "shop",
+    )
+    try:
+        somebody = reader()
+        for blocks in sections("docs/cleanup.md").values():
+            somebody.follow(blocks)
+        assert shop.server.psql("SELECT count(*), (SELECT count(*) FROM clicks) FROM events", "shop") == "60|30"
+        assert len(list(store.glob("archives/*/manifest.json"))) == 1
+    finally:
+        shop.server.psql("DROP TABLE clicks, events", "shop")
+
+
+def test_a_repair_is_looked_at_done_refused_and_undone(reader: MakeReader, shop: Shop, store: Path) -> None:
+    shop.server.psql(
+        "CREATE TABLE requests (id bigint PRIMARY KEY, customer text, status text);"
+        "INSERT INTO requests VALUES (7, 'Ada', 'pending'), (8, '', 'pending')",
+        "shop",
+    )
+    try:
+        somebody = reader()
+        for blocks in sections("docs/repair.md").values():
+            somebody.follow(blocks)
+        assert shop.server.psql("SELECT status FROM requests WHERE id = 7", "shop") == "pending"
+        assert len(list(store.glob("archives/*/manifest.json"))) == 1
+    finally:
+        shop.server.psql("DROP TABLE requests", "shop")

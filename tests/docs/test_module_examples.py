@@ -45,6 +45,8 @@ ORDER = (
     "pg_migrate",
     "pg_hold",
     "pg_index",
+    "pg_purge",
+    "pg_repair",
     "pg_sessions",
     "pg_integrity",
     "guard_approve",

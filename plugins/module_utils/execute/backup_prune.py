@@ -22,6 +22,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.retention i
     in_future,
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Context, Result
+from ansible_collections.saasops.runbook.plugins.module_utils.store import archives
 from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Store
 from ansible_collections.saasops.runbook.plugins.module_utils.store.holdings import (
     Held,
@@ -151,6 +152,11 @@ def _apply(store: Store, system: str, going: Sequence[Held], context: Context) -
     return gone, left
 
 
+def _of_archive(item: archives.Archive) -> Action:
+    begun = item.begun
+    return Action("delete_archive", item.id, f"{begun.verb} {begun.name}: its time (keep_archive) is over")
+
+
 def _summary(stock: Sequence[Held], going: Sequence[Held], freed: int, check_mode: bool) -> str:
     stay = len(stock) - len(going)
     if not stock:
@@ -188,9 +194,14 @@ def execute(params: dict[str, object], context: Context) -> Result:
     lines = [Line(item.facts, sizes[item.set_id]) for item in stock]
     doomed = [decision for decision in decisions if not decision.keeps]
     _refuse_excess(doomed, stock, ceiling, prune_lines(lines, decisions, context.now))
+    # rows that cleanup and repair archived, for as long as their rules say
+    over = archives.expired(store, system, context.now)
     plan = Plan(
         verb="prune",
-        actions=tuple(Action("delete", d.set_id, d.sentence, {"bytes": sizes[d.set_id]}) for d in doomed),
+        actions=(
+            *(Action("delete", d.set_id, d.sentence, {"bytes": sizes[d.set_id]}) for d in doomed),
+            *(_of_archive(item) for item in over),
+        ),
         ceilings={"sets": len(doomed) if ceiling is None else ceiling},
         warnings=tuple(_warnings(stock, decisions, named, context.now)),
     )
@@ -198,16 +209,20 @@ def execute(params: dict[str, object], context: Context) -> Result:
     going = [by_id[decision.set_id] for decision in doomed]
     swept: Sequence[str] = []
     if not context.check_mode:
-        if doomed:
+        if not plan.empty:
             context.authorise(plan)
         going, left = _apply(store, system, going, context)
         decisions = _as_left(decisions, left)
+        for item in over:
+            context.admission.confirm()
+            archives.remove(store, item)
         swept = store.sweep("", context.now - max(_ABANDONED, policy.partial_grace))
     freed = sum(item.entry.stored_bytes for item in going)
     return Result(
         plan=plan,
-        changed=bool(going or swept),
-        message=_summary(stock, going, freed, context.check_mode),
+        changed=bool(going or swept or over),
+        message=_summary(stock, going, freed, context.check_mode)
+        + (f" {len(over)} archives of rows whose time is over, too." if over else ""),
         evidence={
             "sets": [
                 {
@@ -220,6 +235,7 @@ def execute(params: dict[str, object], context: Context) -> Result:
                 for d in decisions
             ],
             "deleted": [] if context.check_mode else [item.set_id for item in going],
+            "deleted_archives": [item.id for item in over],
             "freed_bytes": freed,
             "swept": list(swept),
             "lines": prune_lines(lines, decisions, context.now),
