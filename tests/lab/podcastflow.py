@@ -39,12 +39,12 @@ INSERT INTO {schema}."Campaign" (id, name, probability, status, "reservationId")
   ('{t}-fell', 'rejected', 60, 'open', NULL),
   ('{t}-early', 'asked again', 80, 'open', NULL);
 INSERT INTO {schema}."CampaignApproval" VALUES
-  ('{t}-a1', '{t}-open', 'pending', '2026-11-20 10:00', '2026-11-20 10:00'),
-  ('{t}-a2', '{t}-fell', 'rejected', '2026-11-10 10:00', '2026-11-11 10:00'),
-  ('{t}-a3', '{t}-early', 'rejected', '2026-11-10 10:00', '2026-11-11 10:00'),
-  ('{t}-a4', '{t}-early', 'pending', '2026-11-19 10:00', '2026-11-19 10:00'),
-  ('{t}-a5', '{t}-gone', 'pending', '2026-11-01 10:00', '2026-11-01 10:00'),
-  ('{t}-old', '{t}-won', 'approved', '2026-01-01 10:00', '2026-01-02 10:00');
+  ('{t}-a1', '{t}-open', 'pending', localtimestamp - interval '3 days', localtimestamp - interval '3 days'),
+  ('{t}-a2', '{t}-fell', 'rejected', localtimestamp - interval '13 days', localtimestamp - interval '12 days'),
+  ('{t}-a3', '{t}-early', 'rejected', localtimestamp - interval '13 days', localtimestamp - interval '12 days'),
+  ('{t}-a4', '{t}-early', 'pending', localtimestamp - interval '4 days', localtimestamp - interval '4 days'),
+  ('{t}-a5', '{t}-gone', 'pending', localtimestamp - interval '22 days', localtimestamp - interval '22 days'),
+  ('{t}-old', '{t}-won', 'approved', localtimestamp - interval '326 days', localtimestamp - interval '325 days');
 INSERT INTO {schema}."InventoryReservation" VALUES
   ('{t}-live', '{t}-open'), ('{t}-kept', '{t}-won'), ('{t}-stuck', '{t}-fell'), ('{t}-asked', '{t}-early'),
   ('{t}-lost', '{t}-gone');

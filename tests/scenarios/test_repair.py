@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,14 @@ from ansible_collections.saasops.runbook.tests.lab.postgres import Server
 
 ONE = pytest.mark.parametrize("server", [15], indirect=True)
 FIXES = podcastflow.shipped("repairs.yml", "saasops_repairs")
-SHUT = {"off_from": "2026-11-19T00:00Z", "off_until": "2026-11-21T00:00Z"}
+
+
+def _ago(days: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime(time.time() - days * 86400))
+
+
+# around the requests that wait since three and four days
+SHUT = {"off_from": _ago(4.5), "off_until": _ago(2.5)}
 
 
 @pytest.fixture
