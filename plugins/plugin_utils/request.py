@@ -73,11 +73,10 @@ def mode_of(value: object) -> str:
 def calendar_of(
     verb: Verb, task_vars: Mapping[str, object], template: Callable[[object], object], now: float
 ) -> dict[str, object]:
-    """What the system's calendar says: window (why work may not run now, or None), deadline (POSIX seconds, or None),
+    """What the system's calendar says: window, deadline, open.
 
-    and open (names of the windows that are open now; none where the inventory defines none).
-
-    Raises OpsError of an unreadable rule.
+    window: why work may not run now, or None. deadline: POSIX seconds, or None. open: names of the windows that are
+    open now, none where the inventory defines none. Raises OpsError of an unreadable rule.
     """
     windows, freezes = (template(task_vars.get(name) or []) for name in ("saasops_windows", "saasops_freezes"))
     if not windows and not freezes:
