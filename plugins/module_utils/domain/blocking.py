@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 PREPARED = 0  # pg_blocking_pids() gives 0 for a prepared transaction, which no process belongs to
 SHOWN = 40  # lines of a tree
-WIDE = 60  # characters of a query
 
 
 @dataclass(frozen=True)
@@ -135,14 +134,12 @@ def _seconds(age: float | None) -> str:
     return "?" if age is None else f"{age:.1f} s" if age < 10 else f"{age:.0f} s"
 
 
-def tell(backend: Backend, *, query: bool = True) -> str:
-    """A session in one line."""
+def tell(backend: Backend) -> str:
+    """A session in one line, without what it runs: a statement's values are people's data (domain/query_shape.py)."""
     who = f"pid {backend.pid} {backend.user or backend.kind}@{backend.database or '-'}"
     app = f" ({backend.application})" if backend.application else ""
     ages = f"{backend.state or 'state hidden'}, transaction {_seconds(backend.transaction_age)}"
-    text = " ".join(backend.query.split())
-    shown = f": {text[:WIDE]}{'…' if len(text) > WIDE else ''}" if query and text else ""
-    return f"{who}{app} {ages}{shown}"
+    return f"{who}{app} {ages}"
 
 
 def tell_prepared(item: Prepared) -> str:
@@ -150,15 +147,15 @@ def tell_prepared(item: Prepared) -> str:
     return f"prepared transaction {item.gid!r} of {item.owner}@{item.database}, {_seconds(item.age)} old"
 
 
-def lines(found: Sequence[Tree], most: int = SHOWN, *, query: bool = True) -> list[str]:
+def lines(found: Sequence[Tree], most: int = SHOWN) -> list[str]:
     """The trees as a person reads them, at most so many lines and how many more there are."""
     text: list[str] = []
     for tree in found:
         if isinstance(tree.root, Backend):
-            text.append(f"{tell(tree.root, query=query)} blocks {tree.blocked}")
+            text.append(f"{tell(tree.root)} blocks {tree.blocked}")
         elif tree.root is not None:
             text.append(f"{tell_prepared(tree.root)} blocks {tree.blocked}")
         else:
             text.append(f"a circle of {tree.blocked} that wait for each other")
-        text += [f"{'  ' * depth}{tell(b, query=query)}" for depth, b in tree.waiting]
+        text += [f"{'  ' * depth}{tell(b)}" for depth, b in tree.waiting]
     return text if len(text) <= most else [*text[: most - 1], f"and {len(text) - most + 1} more"]

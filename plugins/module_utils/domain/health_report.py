@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.durations import human_size
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.health import (
     Level,
     Outcome,
@@ -72,6 +73,8 @@ def _cell(outcome: Outcome) -> str:
         return "-"
     if isinstance(value, bool):
         return str(value).lower()
+    if outcome.unit == "B" and isinstance(value, (int, float)):
+        return human_size(value)
     text = value[:30] if isinstance(value, str) else plain(value)
     return printable(f"{text} {outcome.unit}".strip())
 

@@ -98,7 +98,7 @@ def _ended_by(backend: Backend, why: str) -> Remedy | None:
 def shown_backend(backend: Backend) -> str:
     """A session in a line; nothing that looks like a secret."""
     query = statement(backend.query, 60)
-    return tell(backend, query=False) + (f": {query}" if query else "")
+    return tell(backend) + (f": {query}" if query else "")
 
 
 def _oldest(survey: Survey, age: Callable[[Backend], float | None], why: str) -> list[Measurement]:
@@ -168,7 +168,7 @@ def _blocked(survey: Survey) -> list[Measurement]:
         return [
             Measurement(
                 missing=needs(survey.facts, MONITOR, f"{waiting} sessions wait, for how long is not visible").missing,
-                detail=tuple(lines(found, query=False)),
+                detail=tuple(lines(found)),
             )
         ]
     if not found:
@@ -187,7 +187,7 @@ def _blocked(survey: Survey) -> list[Measurement]:
 
 def _tree_lines(tree: Tree) -> Sequence[str]:
     """The tree as domain.blocking tells it, with the root's statement, which is what one decides by."""
-    told = lines([tree], query=False)
+    told = lines([tree])
     if isinstance(tree.root, Backend) and tree.root.query:
         told = [f"{told[0]}; last: {statement(tree.root.query, 60)}", *told[1:]]
     return told

@@ -17,8 +17,8 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.blocking im
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.health import Check, Measurement
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.horizon import Horizon
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.query_shape import shape
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.recovery_point import RecoveryPoint
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.redact import clean_text
 
 Value = Union[None, bool, int, float, str, "list[Value]", "dict[str, Value]"]
 Row = Mapping[str, Value]
@@ -210,8 +210,8 @@ def relation(row: Row) -> str:
 
 
 def statement(query: str, wide: int = 100) -> str:
-    """A statement in one line, without what looks like a secret."""
-    line = clean_text(" ".join(query.split()))
+    """A statement in one line, each value in it as ?: they are people's data, and sometimes passwords."""
+    line = shape(query)
     return line if len(line) <= wide else line[: wide - 1] + "…"
 
 

@@ -71,7 +71,7 @@ def scene_lines(scene: Scene, numbers: Mapping[str, int]) -> list[str]:
     ]
     found = scene.trees
     if found:
-        text += [f"{numbers['blocked']} sessions wait for a lock:", *lines(found, TREE_LINES, query=False)]
+        text += [f"{numbers['blocked']} sessions wait for a lock:", *lines(found, TREE_LINES)]
     for tree in found:
         if isinstance(tree.root, PreparedTransaction):
             text.append(
@@ -91,8 +91,8 @@ def _some(title: str, found: Sequence[str]) -> list[str]:
 def decided_lines(decision: Decision) -> list[str]:
     """Who is to be ended, who is left alone and why, who is only shown."""
     text = _some(f"to be ended ({len(decision.chosen)}):", [item.tell() for item in decision.chosen])
-    text += _some("left alone:", [f"{tell(b, query=False)}: {why}" for b, why in decision.spared])
-    text += _some("shown, not ended:", [f"{tell(b, query=False)}: {shape(b.query)}" for b in decision.listed])
+    text += _some("left alone:", [f"{tell(b)}: {why}" for b, why in decision.spared])
+    text += _some("shown, not ended:", [f"{tell(b)}: {shape(b.query)}" for b in decision.listed])
     return text
 
 

@@ -34,6 +34,8 @@ DIMENSIONS: Mapping[str, Mapping[str, Fraction]] = {
     },
     "share": {"%": Fraction(1, 100), "ratio": Fraction(1)},
 }
+# significant digits: a threshold has fewer
+ROUND = 4
 _DIMENSION = {unit: name for name, units in DIMENSIONS.items() for unit in units}
 
 
@@ -67,11 +69,14 @@ def shown(value: bool | int | float | str | None, unit: str) -> str:
 
 
 def plain(value: int | float) -> str:
-    """Digits without an exponent where they fit: 80.0001, 3, 1234567."""
+    """Digits without an exponent where they fit: 33.33, 3, 1234567.
+
+    Four digits are enough to read, but not for 80.0001: who sees 80 beside a threshold of > 80 does not believe it.
+    """
     if isinstance(value, int):
         return str(value) if abs(value) < 10**15 else f"{float(value):.6g}"
     if abs(value) >= 1e15 or value != value:
         return f"{value:.6g}"
-    if abs(value) >= 1e5:
-        return f"{value:.2f}".rstrip("0").rstrip(".")
-    return f"{value:.6g}"
+    short = f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    round_number = len(short.partition("e")[0].replace(".", "").strip("-0")) < ROUND and float(short) != value
+    return f"{value:.6g}" if round_number and abs(value) < 1e5 else short

@@ -54,6 +54,13 @@ def test_the_table_is_worst_first_aligned_and_has_details_of_what_is_not_ok_alon
     )
 
 
+def test_numbers_are_as_a_person_reads_them() -> None:
+    (size,) = table_lines([outcome("used", 1_040_413.15, "B")])[1:2]
+    (share,) = table_lines([outcome("dead", 100 / 3, "%")])[1:2]
+    assert size.split()[2:4] == ["1.0", "MB"]
+    assert share.split()[2:4] == ["33.33", "%"]
+
+
 def test_a_value_cannot_write_to_the_terminal() -> None:
     lines = table_lines([outcome("x", "a\x1b[2J\nOK everything", detail=("\x1b[31m",))])
     assert all(line.isprintable() for line in lines)
