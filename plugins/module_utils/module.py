@@ -129,15 +129,51 @@ def _progress(path: str | None) -> Iterator[Callable[[str], None]]:
         yield file.write
 
 
-def _end_orderly(number: int, _frame: object) -> None:
-    # the end of a window must not cut the cleaning up that begins here
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    # SIGTERM and SIGHUP would skip every finally: what a module opened would stay open
-    raise OpsError(
-        "interrupted",
-        f"The module received {signal.Signals(number).name} and stopped.",
-        "What it had begun was put back; run the verb again.",
-    )
+# seconds after a signal in which another one says nothing new
+PATIENCE = 10.0
+
+
+class Heeding:
+    """An admission that remembers a signal: nothing final is begun after one, even if it went unheeded.
+
+    The signal's error comes out of whatever call was under way, where somebody may take it for the failure of that
+    call and go on. A second signal soon after it does not cut the cleaning up: Ctrl-C reaches a module more than once.
+    """
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._told: OpsError | None = None
+        self._told_at = 0.0
+        self.opens, self.closes, self.says = admission.opens, admission.closes, admission.says
+
+    def end(self, number: int, _frame: object) -> None:
+        """Handler of a signal. Raises interrupted."""
+        if self._told is not None and time.monotonic() - self._told_at < PATIENCE:
+            return
+        self._told_at = time.monotonic()
+        # the end of a window must not cut the cleaning up that begins here
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        # SIGTERM and SIGHUP would skip every finally: what a module opened would stay open
+        self._told = OpsError(
+            "interrupted",
+            f"The module received {signal.Signals(number).name} and stopped.",
+            "What it had begun was put back; run the verb again.",
+        )
+        raise self._told
+
+    def _heed(self) -> None:
+        if self._told is not None:
+            raise self._told
+
+    def authorise(self, plan: Plan) -> None:
+        """Raises interrupted, and what the admission raises."""
+        self._heed()
+        self._admission.authorise(plan)
+
+    def confirm(self) -> None:
+        """Raises interrupted, and what the admission raises."""
+        self._heed()
+        self._admission.confirm()
 
 
 def _foretell(guard: Admitted, plan: Plan | None, warn: Callable[[str], None]) -> None:
@@ -165,11 +201,12 @@ def run_module(
     guard = Admitted(request, params, now, silencing, anchor) if request else None
     # nothing is asked or written in check mode; what would be refused is said at the end
     admission = None if check_mode else guard
+    heeding = Heeding(admission or Unguarded())
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, _end_orderly)
+        signal.signal(number, heeding.end)
     try:
         with _progress(path) as progress:
-            context = Context(check_mode, now, progress, module.warn, admission or Unguarded(), silence=quiet)
+            context = Context(check_mode, now, progress, module.warn, heeding, silence=quiet)
             if guard:
                 context = replace(
                     context,

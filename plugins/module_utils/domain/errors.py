@@ -6,6 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+# codes of what ends a run from outside: a signal, the end of its window
+ENDINGS = frozenset(("interrupted", "window_ended"))
+
 
 class OpsError(Exception):
     """A refusal or a failure that names what is wrong and what to do.
@@ -22,6 +25,11 @@ class OpsError(Exception):
         self.cause = cause
         self.remedy = remedy
         self.details = dict(details or {})
+
+    @property
+    def ends(self) -> bool:
+        """Whether the run was told to end: it may come out of any call, and is never one to go past."""
+        return self.code in ENDINGS
 
     @property
     def message(self) -> str:

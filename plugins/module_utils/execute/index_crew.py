@@ -206,7 +206,9 @@ class Crew:
             return
         try:
             seen = progress(self._watcher(), [one.pid for one in running])
-        except OpsError:
+        except OpsError as error:
+            if error.ends:
+                raise
             # the server is gone, and the workers hear of it, too; or it has no slot for us now
             self._control = None
             return
@@ -246,8 +248,11 @@ class Crew:
     def _cancel(self, one: _Running) -> None:
         if time.monotonic() - one.canceled >= _CANCEL_AGAIN:
             one.canceled = time.monotonic()
-            with contextlib.suppress(OpsError):
+            try:
                 cancel(self._watcher(), one.pid, self.mark)
+            except OpsError as error:
+                if error.ends:
+                    raise
 
     def _watcher(self) -> Session:
         if self._control is None:

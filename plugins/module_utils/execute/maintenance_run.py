@@ -198,7 +198,7 @@ class Runner:
         """How far everything is, and what VACUUM says of the largest table in work."""
         now = [f"{act.kind} {act.title}" for act in list(self._running.values())][:2]
         text = f"maintenance: {pace(len(self._outcomes))}"
-        with contextlib.suppress(OpsError):
+        try:
             for row in control.rows(
                 render(
                     "SELECT phase, round(100.0 * heap_blks_scanned / greatest(1, heap_blks_total)) AS share"
@@ -207,6 +207,9 @@ class Runner:
                 )
             ):
                 now.append(f"{row['phase']} {row['share']} %")
+        except OpsError as error:
+            if error.ends:
+                raise
         hold = "; waits: the server is busy or a standby lags" if self._hold.is_set() else ""
         return f"{text}; {', '.join(now)}{hold}" if now else f"{text}{hold}"
 
