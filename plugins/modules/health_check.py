@@ -175,7 +175,7 @@ options:
             description: How many requests the latency rests on; 5 when left out, 100 at most.
             type: int
           headers:
-            description: Headers that are no secrets.
+            description: Headers that are no secrets. One whose name says otherwise (C(Authorization)) is refused.
             type: dict
             default: {}
           api_key:
@@ -236,7 +236,7 @@ options:
             description: The selector whose age is meant, for instance V(up{job="api"}).
             type: str
           headers:
-            description: Headers that are no secrets.
+            description: Headers that are no secrets. One whose name says otherwise (C(Authorization)) is refused.
             type: dict
             default: {}
           bearer_token:

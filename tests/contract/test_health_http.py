@@ -216,6 +216,15 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_measured(http: dict[
     assert not trace.exists()
 
 
+@pytest.mark.parametrize("name", ["Authorization", "cookie", "X-Api-Key", "x-auth-token"])
+def test_a_header_that_proves_who_asks_is_refused_because_headers_are_shown(name: str) -> None:
+    with pytest.raises(OpsError) as refused:
+        measure({"name": "x", "http": {"url": "http://127.0.0.1:9", "headers": {name: "hunter2"}}})
+    assert refused.value.code == "bad_check"
+    assert "api_key" in refused.value.remedy
+    assert "hunter2" not in refused.value.message
+
+
 def test_many_slow_ones_are_measured_side_by_side() -> None:
     with site(slow=sleeps(0.5)) as web:
         began = time.monotonic()

@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,7 +109,31 @@ def awx(server: Server, tmp_path: Path) -> Iterator[Awx]:
     drop_family(server, DATABASE)
 
 
-# twenty runs, each through ansible-runner
+def _care(well: Callable[..., str], folder: Path) -> None:
+    """The verbs that look after a database; what their inventory would say comes as extra variables."""
+    assert "looked through saasops_connection" in well("triage")
+    (folder / "migrations").mkdir()
+    (folder / "migrations" / "001_seen.sql").write_text("ALTER TABLE org_a.u ADD COLUMN seen date;\n", encoding="utf-8")
+    tables = {"table": "u", "schemas": ["org_a"]}
+    checks = [{"name": "rows", "sql": {"query": "SELECT count(*) FROM org_a.u"}, "warning": "> 1000"}]
+    fix = {
+        **tables, "name": "see", "parameters": [{"name": "id", "type": "integer"}], "where": "t.id = :id",
+        "set": {"seen": "CURRENT_DATE"},
+    }  # fmt: skip
+    assert "rows" in well("health", only="rows", saasops_checks=checks)
+    assert "1 ok of 1" in well("checks", set="daily", saasops_checks=checks, saasops_check_sets={"daily": ["rows"]})
+    assert "Nothing was asked for" in well("sessions")
+    well("maintenance")
+    migrations = {"folder": str(folder / "migrations"), "staging": "off", "backup": "off"}
+    well("migrate", saasops_migrations=migrations, baseline=0)
+    assert "001_seen" in well("migrate", saasops_migrations=migrations)
+    well("index", saasops_indexes=[{**tables, "name": "u_seen", "columns": ["seen"]}])
+    well("repair", saasops_repairs=[fix], fix="see", id=7, reason="it was seen")
+    well("cleanup", saasops_purge_rules=[{**tables, "name": "old", "where": "t.id > 45"}])
+    well("integrity")
+
+
+# some thirty runs, each through ansible-runner
 @pytest.mark.timeout(900)
 def test_every_verb_runs_as_a_job_of_awx(awx: Awx) -> None:
     pytest.importorskip("ansible_runner")
@@ -134,6 +158,7 @@ def test_every_verb_runs_as_a_job_of_awx(awx: Awx) -> None:
     well("prune")
     well("hold", reason="rows are repaired")
     well("hold", state="released")
+    _care(well, awx.folder)
     assert "No run is under way" in well("status")
     well("reconcile")
     page = awx.folder / "pages" / "report.html"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import re
 import socket
 import ssl
 import time
@@ -68,6 +69,10 @@ class _Stay(urllib.request.HTTPRedirectHandler):
         return None
 
 
+# what is sent to prove who asks has options of its own, which no result shows
+SECRET_HEADERS = re.compile(r"authori[sz]ation|cookie|token|secret|password|api[-_]?key", re.IGNORECASE)
+
+
 def read_request(options: Options, url: str) -> Request:
     """From a source's options; nothing is contacted. Raises OpsError bad_check."""
     try:
@@ -80,6 +85,12 @@ def read_request(options: Options, url: str) -> Request:
         raise options.refuse(
             f"{url.split('@')[-1]!r} is no address without a login.",
             "Write http://host:port/path, and a login as url_username and url_password.",
+        )
+    told = [name for name in options.mapping("headers") if SECRET_HEADERS.search(name)]
+    if told:
+        raise options.refuse(
+            f"header {told[0]} carries a secret, and headers are shown.",
+            "Give it as bearer_token, url_password or api_key (with api_key_header).",
         )
     headers = {"User-Agent": "saasops.runbook", "Accept": "application/json, */*;q=0.5", **options.mapping("headers")}
     if options.text("bearer_token"):
