@@ -52,7 +52,7 @@ def test_connections_are_held_against_the_ordinary_slots_and_the_limits_of_datab
 def test_the_server_is_full_from_its_threshold_on(server: postgres.Server, more: int, found: str) -> None:
     with sessions(server, 5 + more):
         survey = look(server)
-    used = int(str(measured(survey, "connections")[""].detail[0]).split(" ")[0])
+    used = int(str(measured(survey, "connections")[""].detail[0]).partition(" ")[0])
     limit = 100.0 * (used - more) / 57 + 0.1
     assert level(survey, "connections", warning=f"> {limit} %", critical="") == found
 

@@ -53,6 +53,20 @@ class Target:
         return f"{self.schema}.{self.name}"
 
     @property
+    def place(self) -> Table:
+        """Of a target whose table is there. Raises ValueError for any other."""
+        if self.table is None:
+            raise ValueError(f"{self.full} has no table")
+        return self.table
+
+    @property
+    def wanted(self) -> Definition:
+        """Of a target that shall be there. Raises ValueError for any other."""
+        if self.definition is None:
+            raise ValueError(f"{self.full} shall be absent")
+        return self.definition
+
+    @property
     def managed(self) -> Managed:
         return Managed(self.wish.options is not None, self.wish.tablespace is not None)
 
@@ -100,6 +114,13 @@ class Step:
     def builds(self) -> bool:
         return self.kind in (CREATE, REPAIR, REPLACE)
 
+    @property
+    def built(self) -> Definition:
+        """Of an act that builds. Raises ValueError for any other."""
+        if self.definition is None:
+            raise ValueError(f"{self.full} is not built")
+        return self.definition
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -123,12 +144,12 @@ def _under_way(full: str, builder: Builder) -> OpsError:
 
 def _twin(target: Target, scene: Scene, planned: Sequence[Step], definition: Definition) -> str:
     """The name of a sound index, there or planned, that is the wanted one under another name."""
-    assert target.table is not None
-    for index in scene.of(target.table.oid):
+    table = target.place
+    for index in scene.of(table.oid):
         if index.sound and index.name != target.name and same(index.definition, definition, target.managed):
             return index.full
     for step in planned:
-        here = step.builds and step.table.oid == target.table.oid
+        here = step.builds and step.table.oid == table.oid
         if here and step.definition is not None and same(step.definition, definition, target.managed):
             return step.full
     return ""
@@ -148,9 +169,7 @@ def _partition_problem(target: Target, definition: Definition, table: Table) -> 
 
 def _present(target: Target, scene: Scene, planned: Sequence[Step]) -> Step | str | OpsError:
     """A step, a note, or why not."""
-    table, wanted = target.table, target.definition
-    assert table is not None
-    assert wanted is not None
+    table, wanted = target.place, target.wanted
     if (target.schema, target.name) in scene.taken:
         return OpsError(
             "name_taken", f"{target.full} is the name of something that is no index.", "Give the index another name."

@@ -57,7 +57,7 @@ def _changes(options: Mapping[str, object]) -> dict[str, object]:
 
 
 def _measures(value: object) -> tuple[str, ...]:
-    return tuple(str(item) for item in cast("Sequence[object]", value))
+    return tuple(str(item) for item in cast(Sequence[object], value))
 
 
 def read_wishes(params: Mapping[str, object]) -> Wishes:
@@ -66,7 +66,7 @@ def read_wishes(params: Mapping[str, object]) -> Wishes:
     if params.get("measures"):
         general = replace(general, measures=_measures(params["measures"]))
     rules = [
-        Rule(tuple(str(item) for item in cast("Sequence[object]", rule["tables"])), _changes(rule))
-        for rule in cast("Sequence[Mapping[str, object]]", params.get("rules") or [])
+        Rule(tuple(str(item) for item in cast(Sequence[object], rule["tables"])), _changes(rule))
+        for rule in cast(Sequence[Mapping[str, object]], params.get("rules") or [])
     ]
     return Wishes(general, tuple(rules))

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from fractions import Fraction
 
@@ -75,7 +76,7 @@ def plain(value: int | float) -> str:
     """
     if isinstance(value, int):
         return str(value) if abs(value) < 10**15 else f"{float(value):.6g}"
-    if abs(value) >= 1e15 or value != value:
+    if abs(value) >= 1e15 or math.isnan(value):
         return f"{value:.6g}"
     short = f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     round_number = len(short.partition("e")[0].replace(".", "").strip("-0")) < ROUND and float(short) != value

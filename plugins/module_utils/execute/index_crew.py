@@ -233,8 +233,7 @@ class Crew:
                 f"{f' (it was {seen.phase})' if seen else ''} and was canceled.",
                 "Raise the time limit (saasops_index_time_limit), or run it in a quieter hour.",
             )
-        if one.reason is None and waits and now - one.waits_since > one.patience:
-            assert seen is not None
+        if one.reason is None and seen is not None and waits and now - one.waits_since > one.patience:
             one.reason = OpsError(
                 "build_blocked",
                 f"{one.what} waited for {human_duration(one.patience)} ({seen.phase}) for the transaction of pid "

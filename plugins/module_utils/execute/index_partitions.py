@@ -65,8 +65,7 @@ def parts_of(session: Session, step: Step) -> list[Part]:
     found = []
     for oid, parent, leaf in below:
         table, name = tables[oid], part_name(step.name, tables[oid].name)
-        assert step.definition is not None
-        index = _fitting([one for one in indexes if one.table == oid], step.definition, tree.get(parent, -1), leaf)
+        index = _fitting([one for one in indexes if one.table == oid], step.built, tree.get(parent, -1), leaf)
         if index is not None:
             tree[oid] = index.oid
         found.append(Part(table, parent, leaf, index, name))
@@ -101,7 +100,6 @@ def join(acts: Acts, session: Session, step: Step) -> None:
 
     Raises OpsError partitions_move when new partitions come faster than they are indexed.
     """
-    assert step.definition is not None
     for _round in range(_ROUNDS):
         parts = parts_of(session, step)
         lacking = [part for part in parts if part.leaf and part.index is None]
@@ -115,7 +113,7 @@ def join(acts: Acts, session: Session, step: Step) -> None:
                 return
             continue
         for part in lacking:
-            acts.build(session, part.table, part.table.schema, part.name, step.definition)
+            acts.build(session, part.table, part.table.schema, part.name, step.built)
     raise OpsError(
         "partitions_move",
         f"{step.table.full} gets new partitions faster than they can be indexed.",
@@ -126,20 +124,19 @@ def join(acts: Acts, session: Session, step: Step) -> None:
 
 def statements(step: Step, parts: Sequence[Part]) -> list[str]:
     """What joins the parts. Indexes of tables in between are made on the way down."""
-    assert step.definition is not None
     full = f"{ident(step.schema)}.{ident(step.name)}"
     names = {step.table.oid: full}
     text = []
     if step.found is not None and not _keeps(step):
         text.append(f"DROP INDEX {full}")
     if not _keeps(step):
-        text.append(create_sql(step.definition, step.name, step.schema, step.table.name, concurrently=False, only=True))
+        text.append(create_sql(step.built, step.name, step.schema, step.table.name, concurrently=False, only=True))
     for part in parts:
         schema, name = part.table.schema, part.name
         if part.index is not None:
             schema, name = part.index.schema, part.index.name
         elif not part.leaf:
-            text.append(create_sql(step.definition, name, schema, part.table.name, concurrently=False, only=True))
+            text.append(create_sql(step.built, name, schema, part.table.name, concurrently=False, only=True))
         names[part.table.oid] = f"{ident(schema)}.{ident(name)}"
         if part.index is None or part.index.parent == 0:
             text.append(f"ALTER INDEX {names[part.parent]} ATTACH PARTITION {names[part.table.oid]}")

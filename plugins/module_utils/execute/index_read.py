@@ -84,8 +84,7 @@ class Reading:
         return replace(decision, steps=steps), refusals, warnings
 
     def _size(self, step: Step, known: Mapping[str, int]) -> int:
-        definition = step.definition
-        assert definition is not None
+        definition = step.built
         rows = rows_of(step.table)
         if definition.predicate:
             told = rows_where(self.session, step.table, definition.predicate)

@@ -113,7 +113,6 @@ def _builds(crew: Crew, acts: Acts, steps: Sequence[Step]) -> list[tuple[int, st
         if step.table.kind != PARTITIONED:
             work.append((step.table.oid, step.full, _plain(acts, step)))
             continue
-        assert step.definition is not None
         with crew.session() as session:
             parts = parts_of(session, step)
         for part in parts:
@@ -127,7 +126,7 @@ def _leaf(acts: Acts, step: Step, table: int) -> Callable[[Session], None]:
         part = next((one for one in parts_of(session, step) if one.table.oid == table), None)
         # a partition may be detached or dropped meanwhile
         if part is not None and part.index is None and step.definition is not None:
-            acts.build(session, part.table, part.table.schema, part.name, step.definition)
+            acts.build(session, part.table, part.table.schema, part.name, step.built)
 
     return act
 
@@ -142,8 +141,7 @@ def _joins(acts: Acts, step: Step) -> Callable[[Session], None]:
 
 def _plain(acts: Acts, step: Step) -> Callable[[Session], None]:
     def act(session: Session) -> None:
-        assert step.definition is not None
-        index: Index = acts.build(session, step.table, step.schema, acts.place(step), step.definition)
+        index: Index = acts.build(session, step.table, step.schema, acts.place(step), step.built)
         if step.kind != REPLACE:
             acts.made.indexes.append((step, index))
             _prove(acts, session, step)

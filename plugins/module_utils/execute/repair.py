@@ -90,7 +90,7 @@ def _sites(session: Session, fix: Fix, bound: Bound, tenants: Sequence[str]) -> 
     if tenants:
         schemas = [name for name in schemas if name in matching_schemas(session, tenants)]
     other = fix.into or fix.table
-    tables = read_tables(session, [(schema, name) for schema in schemas for name in {fix.table, other}])
+    tables = read_tables(session, [(schema, name) for schema in schemas for name in sorted({fix.table, other})])
     found = []
     for schema in schemas:
         facts, target = tables.get((schema, fix.table)), tables.get((schema, other))
@@ -276,11 +276,11 @@ def execute(params: dict[str, object], context: Context) -> Result:
         return undo_repair(params, context)
     system, database, reason = str(params["system"]), str(params["database"]), str(params.get("reason") or "").strip()
     fix = choose(
-        cast("Sequence[Mapping[str, object]]", params.get("fixes") or []),
+        cast(Sequence[Mapping[str, object]], params.get("fixes") or []),
         str(params.get("fix") or ""),
         texts(params.get("tenant_schemas")),
     )
-    bound = check_values(fix, cast("Mapping[str, object]", params.get("parameters") or {}))
+    bound = check_values(fix, cast(Mapping[str, object], params.get("parameters") or {}))
     if not reason and not fix.report_only:
         raise OpsError(
             "reason_missing", "Rows are not changed by hand without a reason.", "Say why: -e reason='<why>'."

@@ -279,7 +279,7 @@ def execute(params: dict[str, object], context: Context) -> Result:
         with contextlib.suppress(OpsError):
             bounded(session.close, 0.5)
     level = worst([item.level for item in outcomes])
-    inventory = [str(item) for item in cast("Sequence[object]", params.get("inventory") or ())]
+    inventory = [str(item) for item in cast(Sequence[object], params.get("inventory") or ())]
     name = str(params.get("system") or params.get("database") or "server")
     lines, commands = triage.render(
         name, level, outcomes, way.attempts, inventory, str(params.get("limit") or ""), time.monotonic() - began

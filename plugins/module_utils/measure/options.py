@@ -45,7 +45,7 @@ class Options:
         return default if value is None else bool(value)
 
     def texts(self, name: str) -> list[str]:
-        return [str(item) for item in cast("Sequence[object]", self.given.get(name) or [])]
+        return [str(item) for item in cast(Sequence[object], self.given.get(name) or [])]
 
     def mapping(self, name: str) -> dict[str, str]:
         given = cast("Mapping[object, object]", self.given.get(name) or {})
@@ -75,7 +75,7 @@ def _compiled(expression: str) -> Callable[[object], object]:
     try:
         return cast("Callable[[object], object]", jmespath.compile(expression).search)
     except jmespath.exceptions.JMESPathError as error:
-        first = str(error).split("\n")[0]
+        first = str(error).partition("\n")[0]
         raise OpsError("bad_jmespath", f"{expression!r} is no JMESPath: {first[:200]}.", "See jmespath.org.") from error
 
 
@@ -99,4 +99,4 @@ def look_up(document: object, expression: str, detail: tuple[str, ...] = ()) -> 
         return Measurement(missing=f"{expression} finds {type(found).__name__}, not one value", detail=detail)
     if found is None:
         return Measurement(missing=f"{expression} finds nothing in the answer", detail=detail)
-    return Measurement(cast("Value", found), detail=detail)
+    return Measurement(cast(Value, found), detail=detail)

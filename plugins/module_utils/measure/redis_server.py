@@ -20,15 +20,20 @@ _ASKED = ("info", "llen", "zcard")
 class _Client(Protocol):
     """What is used of redis.Redis."""
 
-    def ping(self) -> object: ...
+    def ping(self) -> object:
+        """See the class."""
 
-    def info(self) -> Mapping[str, object]: ...
+    def info(self) -> Mapping[str, object]:
+        """See the class."""
 
-    def llen(self, name: str) -> int: ...
+    def llen(self, name: str) -> int:
+        """See the class."""
 
-    def zcard(self, name: str) -> int: ...
+    def zcard(self, name: str) -> int:
+        """See the class."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """See the class."""
 
 
 def open_redis(check: Check, options: Options) -> Group:
@@ -98,7 +103,7 @@ def _ask(client: _Client, asked: str, name: str, times: float) -> Measurement:
         found = client.info().get(name)
         if found is None or isinstance(found, (dict, list)):
             return Measurement(missing=f"INFO has no field {name!r}")
-        return Measurement(cast("Value", found))
+        return Measurement(cast(Value, found))
     began = time.monotonic()
     client.ping()
     return Measurement((time.monotonic() - began) * times)

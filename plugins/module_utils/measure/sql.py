@@ -61,11 +61,10 @@ def read_query(check: Check, options: Options, tenants: Sequence[str]) -> Query:
                 "Set saasops_tenant_schemas in the inventory, for instance [org_*].",
             )
     if patterns and _SCHEMA not in text:
-        raise options.refuse(
-            "its query would be the same for every schema.", "Name the tables as {schema}.table in the query."
-        )
+        remedy = f"Name the tables as {_SCHEMA}.table in the query."
+        raise options.refuse("its query would be the same for every schema.", remedy)
     if not patterns and _SCHEMA in text:
-        raise options.refuse("its query names {schema}, but no schemas.", "Set each_tenant, or schemas.")
+        raise options.refuse(f"its query names {_SCHEMA}, but no schemas.", "Set each_tenant, or schemas.")
     return Query(check, text, tuple(patterns), options.flag("count"), options.timeout, options.flag("skip_empty"))
 
 

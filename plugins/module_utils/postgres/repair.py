@@ -136,7 +136,7 @@ def act(session: Session, site: Site) -> list[Values]:
     if touched(session) != len(site.rows):
         raise ValueError(f"{touched(session)} rows instead of {len(site.rows)}")
     keys_made = session.value("SELECT pg_catalog.current_setting('saasops.keys')::json AS k")
-    return [tuple(cast("list[str | None]", item)) for item in cast("list[Json]", keys_made)]
+    return [tuple(cast("list[str | None]", item)) for item in cast(list[Json], keys_made)]
 
 
 def verify(session: Session, site: Site) -> bool:

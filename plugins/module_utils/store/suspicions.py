@@ -20,15 +20,24 @@ class Opening(Protocol):
     """What is opened, see admitted.Opening."""
 
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """See the class."""
+
     @property
-    def what(self) -> str: ...
+    def what(self) -> str:
+        """See the class."""
+
     @property
-    def module(self) -> str: ...
+    def module(self) -> str:
+        """See the class."""
+
     @property
-    def undo(self) -> Mapping[str, Json]: ...
+    def undo(self) -> Mapping[str, Json]:
+        """See the class."""
+
     @property
-    def holds(self) -> tuple[str, ...]: ...
+    def holds(self) -> tuple[str, ...]:
+        """See the class."""
 
 
 def read(store: Store, key: str) -> dict[str, Json] | None:

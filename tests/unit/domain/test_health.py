@@ -269,7 +269,7 @@ def test_more_load_is_never_a_lesser_level(one: int, other: int) -> None:
 
 @given(st.lists(st.tuples(st.floats(1, 7200), st.integers(0, 20)), max_size=20), st.integers(0, 20))
 def test_a_condition_that_is_not_true_now_is_never_held(points: list[tuple[float, int]], value: int) -> None:
-    found = level(HELD, value, [(ago, then) for ago, then in points])
+    found = level(HELD, value, list(points))
     if value <= 10:
         assert found is Level.OK
     if found is Level.CRITICAL:

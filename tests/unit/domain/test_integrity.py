@@ -153,7 +153,7 @@ def test_the_record_keeps_what_it_holds_and_ends_by_nobody_but_a_person() -> Non
 
 
 def test_lines_are_bounded() -> None:
-    many = Survey(tuple(FOUND for _ in range(50)), 5, tuple((f"t{n}", "locked") for n in range(50)))
+    many = Survey((FOUND,) * 50, 5, tuple((f"t{n}", "locked") for n in range(50)))
     text = lines(many, 3.0, [])
     assert len(text) < 30
     assert "and 30 more" in "\n".join(text)

@@ -91,7 +91,7 @@ def ask(
     ]
     try:
         rows = session.rows("\nUNION ALL ".join(both))
-        return {**answers, **{str(row["name"]): cast("list[Row]", row["rows"]) for row in rows}}
+        return {**answers, **{str(row["name"]): cast(list[Row], row["rows"]) for row in rows}}
     except OpsError as error:
         if error.code in LOST:
             return {**answers, **dict.fromkeys(texts, error)}
@@ -102,7 +102,7 @@ def ask(
         if kept:
             back(session)
         try:
-            answers[name] = cast("list[Row]", session.rows(text))
+            answers[name] = cast(list[Row], session.rows(text))
         except OpsError as error:
             answers[name] = error
             if error.code in LOST:
