@@ -21,19 +21,19 @@ class _Client(Protocol):
     """What is used of redis.Redis."""
 
     def ping(self) -> object:
-        """See the class."""
+        """Whether it answers."""
 
     def info(self) -> Mapping[str, object]:
-        """See the class."""
+        """The fields of INFO by name."""
 
     def llen(self, name: str) -> int:
-        """See the class."""
+        """How many elements a list has."""
 
     def zcard(self, name: str) -> int:
-        """See the class."""
+        """How many members a sorted set has."""
 
     def close(self) -> None:
-        """See the class."""
+        """End the connection."""
 
 
 def open_redis(check: Check, options: Options) -> Group:

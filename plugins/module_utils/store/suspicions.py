@@ -21,23 +21,23 @@ class Opening(Protocol):
 
     @property
     def id(self) -> str:
-        """See the class."""
+        """Of the open item."""
 
     @property
     def what(self) -> str:
-        """See the class."""
+        """What is open, for a person."""
 
     @property
     def module(self) -> str:
-        """See the class."""
+        """Which module closes it."""
 
     @property
     def undo(self) -> Mapping[str, Json]:
-        """See the class."""
+        """What that module needs for it."""
 
     @property
     def holds(self) -> tuple[str, ...]:
-        """See the class."""
+        """Verbs that it holds back."""
 
 
 def read(store: Store, key: str) -> dict[str, Json] | None:
