@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from ansible_collections.saasops.runbook.tests.lab import (
     alertmanager,
@@ -21,6 +22,10 @@ from ansible_collections.saasops.runbook.tests.lab import (
 from ansible_collections.saasops.runbook.tests.lab.binaries import VERSIONS
 
 pytest_plugins = ["ansible_collections.saasops.runbook.tests.lab.docker_fixtures"]
+
+# how long an example takes says how busy the machine is; what hangs is ended by pytest-timeout
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 _names = itertools.count(1)
 
