@@ -23,6 +23,16 @@ class OpsError(Exception):
         self.remedy = remedy
         self.details = dict(details or {})
 
+    def as_result(self) -> dict[str, object]:
+        """What a module or a task returns of it."""
+        return {
+            "msg": self.message,
+            "code": self.code,
+            "cause": self.cause,
+            "remedy": self.remedy,
+            "details": self.details,
+        }
+
     @property
     def message(self) -> str:
         """What is printed: the code for searching, then cause and remedy."""
