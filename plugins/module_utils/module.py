@@ -219,9 +219,7 @@ def run_module(
             result = execute(params, context)
     except OpsError as error:
         told = admission.refused(error) if admission else {}
-        module.fail_json(
-            msg=error.message, code=error.code, cause=error.cause, remedy=error.remedy, details=error.details, **told
-        )
+        module.fail_json(**error.as_result(), **told)
         return
     except BaseException as error:
         if admission:

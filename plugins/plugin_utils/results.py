@@ -11,15 +11,8 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors impo
 
 
 def failure(error: OpsError) -> dict[str, object]:
-    """A refusal as the result of a task, with the words that run_module gives a module's."""
-    return {
-        "failed": True,
-        "msg": error.message,
-        "code": error.code,
-        "cause": error.cause,
-        "remedy": error.remedy,
-        "details": error.details,
-    }
+    """A refusal as the result of a task, in the words of a module's."""
+    return {"failed": True, **error.as_result()}
 
 
 def part_of(result: Any, name: str) -> Any:

@@ -87,7 +87,7 @@ def _live(place: Place) -> Session:
     return place.opened[0]
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=500, suppress_health_check=list(HealthCheck))
 @given(pieces=st.lists(SOUP, max_size=8))
 @example(pieces=["E'", "\\'", "a"])
 @example(pieces=["E'a'", "\n", "'", "b\\'", "c ", f"\\! touch {SENTINEL}\n"])
@@ -110,7 +110,7 @@ def test_any_text_has_the_same_outcome_as_with_libpq_and_runs_nothing(
     assert not SENTINEL.exists()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(text=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=60))
 @example(text="\U0001fffe")
 def test_any_text_value_comes_back(pairs: list[tuple[Place, Place]], text: str) -> None:

@@ -62,8 +62,11 @@ def pooler(server: Server, live: str) -> Iterator[PgBouncer]:
 
 
 def goes_on(clients: list[Pooled], since: float, seconds: float = 2.0) -> None:
-    """Every client has finished a transaction that it can only have begun after this moment."""
-    until(lambda: all(client.last > since for client in clients), max(0.1, since + seconds - time.monotonic()))
+    """Every client has finished a transaction that it began after this moment.
+
+    One that had its server before the pause began ends well while everybody else waits.
+    """
+    until(lambda: all(client.last_begun > since for client in clients), max(0.1, since + seconds - time.monotonic()))
 
 
 def kill_group(pid: int) -> None:

@@ -157,6 +157,7 @@ class Pooled(_Client):
     errors:      what it met; the first one ends it
     largest_gap: seconds between the ends of two transactions
     last:        time.monotonic() of the end of the last one
+    last_begun:  time.monotonic() before its first statement was sent
     """
 
     def __init__(self, dsn: str, name: str = "pooled", *, writes: bool = True, pause: float = 0.002) -> None:
@@ -165,7 +166,7 @@ class Pooled(_Client):
         self.committed: list[tuple[int, float]] = []
         self.errors: list[str] = []
         self.transactions = 0
-        self.largest_gap = self.last = 0.0
+        self.largest_gap = self.last = self.last_begun = 0.0
 
     def __enter__(self) -> Pooled:
         self.begin(10.0)
@@ -187,12 +188,14 @@ class Pooled(_Client):
         try:
             with connection.cursor() as cursor:
                 while not self._ending.is_set():
+                    begun = time.monotonic()
                     cursor.execute(INSERT if self._writes else "SELECT 0", (self._name,) if self._writes else None)
                     row = cursor.fetchone()
                     cursor.execute("SELECT count(*) FROM public.marker WHERE false")
                     connection.commit()
                     now = time.monotonic()
                     self.largest_gap, self.last = max(self.largest_gap, now - self.last), now
+                    self.last_begun = begun
                     self.transactions += 1
                     if self._writes and row is not None:
                         self.committed.append((int(row[0]), now))

@@ -26,6 +26,16 @@ class OpsError(Exception):
         self.remedy = remedy
         self.details = dict(details or {})
 
+    def as_result(self) -> dict[str, object]:
+        """What a module or a task returns of it."""
+        return {
+            "msg": self.message,
+            "code": self.code,
+            "cause": self.cause,
+            "remedy": self.remedy,
+            "details": self.details,
+        }
+
     @property
     def ends(self) -> bool:
         """Whether the run was told to end: it may come out of any call, and is never one to go past."""

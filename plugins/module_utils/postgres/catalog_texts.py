@@ -42,7 +42,7 @@ COLUMNS = f"""
 SELECT n.nspname::text, 'columns', concat_ws(' ', c.relname || '.' || a.attname, format_type(a.atttypid, a.atttypmod),
        CASE WHEN a.attnotnull THEN 'not null' END, CASE WHEN a.atthasdef THEN 'default' END, a.attidentity,
        a.attgenerated, nullif(a.attcollation, t.typcollation)::regcollation::text,
-       nullif(array_to_string(ARRAY(SELECT o FROM unnest(a.attoptions) o WHERE o NOT LIKE 'pg\\_attver=%'), ','), ''))
+       (SELECT string_agg(o, ',') FROM unnest(a.attoptions) o WHERE split_part(o, '=', 1) <> 'pg_attver'))
   FROM {_TABLE} JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
   JOIN pg_type t ON t.oid = a.atttypid
  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c') AND {_own("pg_class", "c")}

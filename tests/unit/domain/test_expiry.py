@@ -111,7 +111,7 @@ some_policies = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(some_sets, some_policies, st.sampled_from([None, 5 * HOUR, DAY, 36 * HOUR]))
 def test_prune_keeps_each_set_until_its_expiry_and_deletes_it_then(
     sets: list[BackupSet], wanted: Policy, interval: float | None

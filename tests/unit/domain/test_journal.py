@@ -248,7 +248,7 @@ def test_known_damage_is_passed_over_from_the_record_that_is_named() -> None:
 SOUND = chain(12, 3)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 11), st.data())
 def test_any_changed_byte_is_found(index: int, data: st.DataObject) -> None:
     text = bytearray(SOUND[index].text)
@@ -260,20 +260,20 @@ def test_any_changed_byte_is_found(index: int, data: st.DataObject) -> None:
     assert findings[0].number == index + 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sets(st.integers(1, 12), min_size=1))
 def test_any_removed_records_are_found_with_the_head(gone: set[int]) -> None:
     assert verify([entry for entry in SOUND if entry.number not in gone], [head(SOUND)])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.permutations(range(12)))
 def test_any_other_order_is_found(order: list[int]) -> None:
     findings = verify(renumbered([SOUND[index] for index in order]))
     assert bool(findings) == (list(order) != list(range(12)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 12), st.integers(1, 12))
 def test_any_record_that_is_put_in_is_found(source: int, place: int) -> None:
     entries = [entry.text for entry in SOUND]
@@ -281,7 +281,7 @@ def test_any_record_that_is_put_in_is_found(source: int, place: int) -> None:
     assert verify([Entry(number, text) for number, text in enumerate(entries, 1)])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 12), st.integers(1, 12))
 def test_any_rewritten_end_is_found_by_an_anchor_behind_its_beginning(start: int, anchored: int) -> None:
     forged = rebuilt(SOUND, start, host="elsewhere")

@@ -192,4 +192,4 @@ class Machine(RuleBasedStateMachine):
 
 
 TestNeverTwoHolders = Machine.TestCase
-TestNeverTwoHolders.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestNeverTwoHolders.settings = settings(max_examples=150, stateful_step_count=60)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
@@ -365,7 +365,6 @@ policies = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(stores, policies)
 def test_never_fewer_than_the_proven_minimum_remain_in_a_group(sets: list[BackupSet], wanted: Policy) -> None:
     remaining = left_over(sets, decide_retention(sets, wanted, NOW))
@@ -375,7 +374,6 @@ def test_never_fewer_than_the_proven_minimum_remain_in_a_group(sets: list[Backup
         assert after >= min(before, wanted.minimum_proven)
 
 
-@settings(deadline=None)
 @given(stores, policies)
 def test_nothing_younger_than_keep_all_within_pinned_in_use_damaged_or_future_goes(
     sets: list[BackupSet], wanted: Policy
@@ -388,14 +386,12 @@ def test_nothing_younger_than_keep_all_within_pinned_in_use_damaged_or_future_go
             assert item.set_id in stays
 
 
-@settings(deadline=None)
 @given(stores, policies)
 def test_a_second_run_right_after_deletes_nothing(sets: list[BackupSet], wanted: Policy) -> None:
     remaining = left_over(sets, decide_retention(sets, wanted, NOW))
     assert all(decision.keeps for decision in decide_retention(remaining, wanted, NOW))
 
 
-@settings(deadline=None)
 @given(stores, policies)
 def test_a_complete_set_goes_only_when_a_newer_proven_one_of_its_group_stays(
     sets: list[BackupSet], wanted: Policy
@@ -413,7 +409,6 @@ def test_a_complete_set_goes_only_when_a_newer_proven_one_of_its_group_stays(
         )
 
 
-@settings(deadline=None)
 @given(stores, policies, st.sampled_from(["", "failed"]))
 def test_unproven_sets_cause_no_deletion(sets: list[BackupSet], wanted: Policy, proof: str) -> None:
     new = a_set("zz", NOW - 60, proof)
@@ -422,7 +417,6 @@ def test_unproven_sets_cause_no_deletion(sets: list[BackupSet], wanted: Policy, 
     assert after - {"zz"} <= before
 
 
-@settings(deadline=None)
 @given(stores, policies, st.integers(0, 60 * 24 * 60))
 def test_with_the_same_sets_a_later_clock_never_brings_a_set_back(
     sets: list[BackupSet], wanted: Policy, minutes: int
@@ -433,7 +427,6 @@ def test_with_the_same_sets_a_later_clock_never_brings_a_set_back(
     assert before <= after
 
 
-@settings(deadline=None)
 @given(stores, policies, st.randoms(use_true_random=False))
 def test_the_order_in_which_a_store_lists_its_sets_does_not_matter(
     sets: list[BackupSet], wanted: Policy, random: object

@@ -80,7 +80,7 @@ def spoil(store: PosixStore, key: str, how: str) -> None:
     path.write_bytes(bytes(body))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(files, st.integers(1, 3), st.sampled_from(["zstd", "none"]))
 def test_any_files_come_back_as_they_were(bodies: dict[str, bytes], workers: int, codec_name: str) -> None:
     codec = open_codec(codec_name, 1)
