@@ -226,10 +226,10 @@ def test_a_header_that_proves_who_asks_is_refused_because_headers_are_shown(name
 
 
 def test_many_slow_ones_are_measured_side_by_side() -> None:
-    with site(slow=sleeps(0.5)) as web:
+    with site(slow=sleeps(2)) as web:
         began = time.monotonic()
         result = measure(*({"name": f"n{number}", "http": {"url": f"{web.url}/slow"}} for number in range(8)))
-        assert time.monotonic() - began < 2.5
+        assert time.monotonic() - began < 12
     assert result.evidence["level"] == "ok"
 
 
@@ -268,7 +268,10 @@ def test_a_series_that_is_not_scraped_any_more_is_inconclusive() -> None:
         given = {"url": server.url, "query": "vector(1)", "max_age": "2s"}
         fresh = one({"promql": {**given, "series": "lab_old", "max_age": "1m"}, "critical": "> 10"})
         server.exporter.text = "lab_ready 1\n"
-        time.sleep(1)
+        deadline = time.monotonic() + 20
+        while server.has("lab_old"):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
         gone = one({"promql": {**given, "series": "lab_old"}, "critical": "> 10"})
         never = one({"promql": {**given, "series": "lab_never"}, "critical": "> 10"})
     assert (fresh["level"], gone["level"], never["level"]) == ("ok", "inconclusive", "inconclusive")

@@ -81,8 +81,12 @@ def test_a_program_that_tells_nothing_is_inconclusive_in_time(command: dict[str,
 def test_what_a_program_started_ends_with_it() -> None:
     marker = f"6{os.getpid()}"
     one({"command": {"argv": ["sh", "-c", f"sleep {marker} & sleep {marker}"]}, "timeout": 0.5})
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    assert f"sleep {marker}" not in listed
+    # what is killed in a group ends a moment after its leader
+    deadline = time.monotonic() + 10
+    look = ["ps", "-eo", "args"]
+    while f"sleep {marker}" in subprocess.run(look, capture_output=True, text=True, check=True).stdout:
+        assert time.monotonic() < deadline, "it runs on"
+        time.sleep(0.05)
 
 
 def test_a_daemon_that_keeps_the_output_open_does_not_hold_us() -> None:
@@ -239,25 +243,25 @@ def test_what_hangs_in_a_thread_is_left_behind_and_the_rest_is_measured() -> Non
     began = time.monotonic()
     found = gather(
         [
-            Group({"first": 0.1, "second": 0.1, "third": 0.1}, half),
+            Group({"first": 2, "second": 2, "third": 2}, half),
             Group({"fast": 1}, lambda: slow("fast", 0)),
             Group({"broken": 1}, broken),
         ],
         20,
     )
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     why = {name: measurements[0].missing for name, measurements in found.items()}
     assert why["first"] == why["fast"] == ""
-    assert why["second"] == "no answer within 0.1 s"
+    assert why["second"] == "no answer within 2 s"
     assert why["third"] == "not measured, because second did not answer before it"
     assert "ZeroDivisionError" in why["broken"]
 
 
 def test_all_together_are_bounded_and_hanging_ones_do_not_keep_others_from_their_turn() -> None:
     hanging = [Group({f"h{n}": 0.1}, lambda n=n: slow(f"h{n}", 60)) for n in range(8)]  # type: ignore[misc]
-    found = gather([*hanging, Group({"late": 1}, lambda: slow("late", 0))], 20)
+    found = gather([*hanging, Group({"late": 10}, lambda: slow("late", 0))], 20)
     assert found["late"][0].value == 1
     began = time.monotonic()
     found = gather([Group({"x": 50}, lambda: slow("x", 60))], 0.5)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20
     assert "limit of all checks" in found["x"][0].missing

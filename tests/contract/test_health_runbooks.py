@@ -19,7 +19,7 @@ import yaml
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.health_select import choose
 from ansible_collections.saasops.runbook.plugins.module_utils.execute import health_check
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.health_checks import read_checks
-from ansible_collections.saasops.runbook.tests.lab import prometheus
+from ansible_collections.saasops.runbook.tests.lab import prometheus, upkeep
 from ansible_collections.saasops.runbook.tests.lab.acts import connection, context
 from ansible_collections.saasops.runbook.tests.lab.health import checks_of, says, site, sleeps
 from ansible_collections.saasops.runbook.tests.lab.postgres import Server
@@ -333,9 +333,14 @@ def test_statement_timeouts_of_10_and_30_seconds(server15: Server, name: str, se
 def test_statements_of_more_than_a_second_are_shown_with_their_pid(server15: Server) -> None:
     check = shipped("podcast_analytics")["slow_queries"]
     assert outcome(check, server15, database="template1")["level"] == "ok"
-    sleeper = threading.Thread(target=server15.psql, args=("SELECT pg_sleep(2.5) /* lab */", "postgres"))
+    sleeper = threading.Thread(target=server15.psql, args=("SELECT pg_sleep(8) /* lab */", "postgres"))
     sleeper.start()
-    time.sleep(1.3)
+    upkeep.wait_until(
+        server15,
+        "SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(8)%' AND state = 'active'"
+        " AND now() - query_start > interval '1.05 s'",
+        seconds=30,
+    )
     found = outcome(check, server15, database="template1")
     sleeper.join()
     assert (found["level"], found["value"]) == ("warning", 1)

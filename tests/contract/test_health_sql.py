@@ -98,7 +98,7 @@ def test_five_hundred_tenants_take_few_round_trips(server15: Server, tenants: st
     assert len(found) == TENANTS + 1
     # six unions; one of them is halved down to the broken schema
     assert counting.trips < 100
-    assert taken < 10
+    assert taken < 60
 
 
 def test_a_query_without_the_schema_or_without_tenants_is_refused(server15: Server) -> None:
@@ -217,7 +217,7 @@ def test_a_locked_table_makes_its_tenant_inconclusive_and_holds_nobody_up(
     assert (found["level"], found["scopes"], found["not_ok"]) == ("inconclusive", 2, 1)
     assert "org_b" in str(found["why"])
     assert "lock timeout" in str(found["why"])
-    assert taken < 8
+    assert taken < 30
 
 
 def test_a_missing_grant_is_named_and_a_missing_server_or_database_too(

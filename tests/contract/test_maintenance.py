@@ -236,7 +236,7 @@ def test_a_table_that_somebody_holds_does_not_keep_the_others_and_is_done_by_the
         began = time.monotonic()
         with pytest.raises(OpsError) as caught:
             maintain(server, store, shop, measures=["vacuum"], lock_wait="1s")
-        assert time.monotonic() - began < 6
+        assert time.monotonic() - began < 30
     assert caught.value.code == "maintenance_locked"
     assert "public.orders" in caught.value.cause
     rest = maintain(server, store, shop, measures=["vacuum"])

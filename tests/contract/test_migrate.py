@@ -127,7 +127,7 @@ def test_a_transaction_that_lasts_longer_than_its_limit_is_rolled_back_and_reade
     assert caught.value.code == "over_lock_limit"
     assert columns(server, database) == "id n"
     # they did queue behind it, and were let through at the limit
-    assert 0.5 < readers.longest < 1.0
+    assert 0.3 < readers.longest < 10, "without a limit it is 30 s"
 
 
 @pytest.mark.parametrize("kind", ["psycopg", "psql"])
@@ -142,24 +142,22 @@ def test_the_limit_holds_even_when_the_script_catches_every_cancel(
         migrations.run(server, store, database, files, lock_limit="1s", connection=connection)
     assert caught.value.code == "over_lock_limit"
     assert columns(server, database) == "id n"
-    assert 0.5 < readers.longest < 1.1
+    assert 0.3 < readers.longest < 10, "without a limit it is 30 s"
 
 
 def test_readers_behind_tries_for_locks_wait_no_longer_than_one_try(server: Server, database: str, store: Path) -> None:
     tables = "".join(f"CREATE TABLE t{n} (id int);" for n in range(4))
     migrations.run(server, store, database, {"001_t.sql": tables})
     # the last table is what is held; whoever began before having all locks would hold the first one meanwhile
-    text = "ALTER TABLE t0 ADD a int; SELECT pg_sleep(0.8);" + "".join(
-        f"ALTER TABLE t{n} ADD a int;" for n in (1, 2, 3)
-    )
+    text = "ALTER TABLE t0 ADD a int; SELECT pg_sleep(4);" + "".join(f"ALTER TABLE t{n} ADD a int;" for n in (1, 2, 3))
     files = {"001_t.sql": tables, "002_a.sql": text}
     with holding(server, database, "SELECT count(*) FROM t3"):
         question = "SELECT count(*) FROM t0, t1, t2, t3"
         with Readers(server.dsn(database), question) as readers, pytest.raises(OpsError) as caught:
-            migrations.run(server, store, database, files, lock_timeout="300ms", lock_wait="3s")
+            migrations.run(server, store, database, files, lock_timeout="300ms", lock_wait="3s", lock_limit="30s")
         assert caught.value.code == "lock_not_obtained"
         assert caught.value.details["blockers"]
-        assert readers.longest < 0.6
+        assert readers.longest < 3
         assert int(str(caught.value.details["tries"])) > 1
     assert columns(server, database, "t0") == "id"
     assert migrations.run(server, store, database, files).changed
@@ -332,9 +330,9 @@ def test_a_role_without_rights_changes_nothing(server: Server, database: str, st
 
 
 def test_a_role_that_has_timeouts_of_its_own_migrates_all_the_same(server: Server, database: str, store: Path) -> None:
-    server.psql(f"ALTER ROLE postgres IN DATABASE {database} SET statement_timeout = '50ms'")
+    server.psql(f"ALTER ROLE postgres IN DATABASE {database} SET statement_timeout = '400ms'")
     try:
-        files = {"001_s.sql": "SELECT pg_sleep(0.2); CREATE TABLE t (i int);"}
+        files = {"001_s.sql": "SELECT pg_sleep(1); CREATE TABLE t (i int);"}
         began = time.monotonic()
         assert migrations.run(server, store, database, files).changed
         assert time.monotonic() - began < 10

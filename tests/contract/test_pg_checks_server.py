@@ -294,6 +294,7 @@ def test_a_standby_that_does_not_replay_is_seen_from_both_sides_and_a_lost_slot_
             primary.stop()
             assert until(lambda: level(look(copy), "wal_receiver") == "critical")
             primary.start()
+        assert until(lambda: primary.psql("SELECT active FROM pg_replication_slots") == "f")
         survey = look(primary)
         assert level(survey, "replication_slots") == "warning"
         assert measured(survey, "replication_slots")["one"].value == "inactive"

@@ -172,6 +172,7 @@ def test_a_root_that_runs_a_statement_is_cancelled_and_lives(scene: Scene) -> No
     root = scene.client().run("BEGIN", ROW).start("SELECT pg_sleep(60)")
     victim = scene.client().start(ROW)
     until(waiting(scene.server, victim))
+    until(lambda: scene.server.psql(f"SELECT state FROM pg_stat_activity WHERE pid = {root.pid}") == "active")
     done = scene.end(policy=["roots"])
     assert [(item["how"], item["gone"]) for item in done.evidence["ended"]] == [("cancelled", False)]
     assert root.done()
@@ -185,6 +186,7 @@ def test_a_root_that_keeps_its_locks_through_a_cancel_is_terminated(scene: Scene
     root = scene.client().run("BEGIN", ROW, "SAVEPOINT s").start("SELECT pg_sleep(60)")
     victim = scene.client().start(ROW)
     until(waiting(scene.server, victim))
+    until(lambda: scene.server.psql(f"SELECT state FROM pg_stat_activity WHERE pid = {root.pid}") == "active")
     done = scene.end(policy=["roots"], patience=1)
     assert [(item["how"], item["gone"]) for item in done.evidence["ended"]] == [("terminated", True)]
     assert not root.lives()

@@ -96,7 +96,15 @@ def signalled(controller: subprocess.Popen[str], number: signal.Signals) -> None
 
 
 def progress_files() -> list[str]:
-    return glob.glob("/tmp/saasops-progress-*")
+    """Those that no living module holds locked: tests beside this one have files of their own there."""
+    locks = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+    held = {word.rpartition(":")[2] for line in locks for word in line.split() if word.count(":") == 2}
+    left = []
+    for name in glob.glob("/tmp/saasops-progress-*"):
+        with contextlib.suppress(FileNotFoundError):
+            if str(os.stat(name).st_ino) not in held:
+                left.append(name)
+    return left
 
 
 def kill_all(controller: subprocess.Popen[str]) -> None:
@@ -136,7 +144,7 @@ def test_after_a_killed_controller_the_next_run_takes_over_at_once_and_says_so(s
     system.records()
     if left:
         assert "was interrupted" in run.output
-    assert progress_files() == []
+    assert until(lambda: not progress_files(), 10)
 
 
 def test_ctrl_c_gives_the_lease_back_and_is_on_record(system: System) -> None:
@@ -149,7 +157,7 @@ def test_ctrl_c_gives_the_lease_back_and_is_on_record(system: System) -> None:
     run = system.verb("backup")
     assert run.code == 0, run.output
     system.records()
-    assert progress_files() == []
+    assert until(lambda: not progress_files(), 10)
 
 
 def test_reconcile_ends_what_a_killed_run_held_and_says_it_once(system: System) -> None:

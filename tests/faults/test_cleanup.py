@@ -270,17 +270,17 @@ def test_a_store_that_is_down_stops_the_cleanup_before_its_first_deletion(
 
 
 def clean_slowly(server: Server, store: Path, database: str) -> Result:
-    """A cleanup that rests 50 ms in each of its transactions."""
+    """A cleanup that rests half a second in each of its transactions."""
     context = replace(acts.context(), admission=At(-1, lambda: None))
-    context.admission.confirm = lambda: time.sleep(0.05)  # type: ignore[method-assign]
+    context.admission.confirm = lambda: time.sleep(0.5)  # type: ignore[method-assign]
     return purge.execute(acts.parameters(server, store, database, {"rules": [SMALL]}), context)
 
 
 @ONE
 def test_a_statement_timeout_of_the_role_does_not_end_a_cleanup(server: Server, filled: str, store: Path) -> None:
     server.psql(
-        "ALTER ROLE postgres SET statement_timeout = '20ms'; ALTER ROLE postgres SET lock_timeout = '20ms';"
-        "ALTER ROLE postgres SET idle_in_transaction_session_timeout = '20ms'"
+        "ALTER ROLE postgres SET statement_timeout = '300ms'; ALTER ROLE postgres SET lock_timeout = '300ms';"
+        "ALTER ROLE postgres SET idle_in_transaction_session_timeout = '300ms'"
     )
     try:
         slow = clean_slowly(server, store, filled)
@@ -326,7 +326,7 @@ def test_a_batch_that_takes_too_long_is_rolled_back_and_made_smaller(server: Ser
     (told,) = cast("list[dict[str, float]]", rows.clean(server, store, filled, rules=[rule]).evidence["rules"])
     assert told["retries"] >= 1
     assert told["rows"] == rows.OLD
-    assert told["longest_lock_ms"] < 400
+    assert told["longest_lock_ms"] < 1500, "all rows at once take 2.2 s"
     whole(server, store, filled, before)
 
 

@@ -186,7 +186,7 @@ def test_a_signal_ends_the_build_and_what_it_had_begun(server: Server, table: st
             error = refused(lambda: make(server, table, {**WANTED, "name": "j", "columns": ["id"]}, WANTED))
             assert error.code == "interrupted"
             assert server.psql(THERE, table) == ""
-            assert server.psql(OURS, table) == "0"
+            until(lambda: server.psql(OURS, table) == "0")
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -279,7 +279,7 @@ def test_a_storm_of_locks_delays_a_build_and_breaks_nothing(server: Server, tabl
             over.set()
     assert done.changed
     assert server.psql(INVALID, table) == "0"
-    assert longest[0] < 5
+    assert longest[0] < 30
 
 
 @pytest.fixture
@@ -413,13 +413,18 @@ def test_a_killed_module_leaves_what_the_next_run_repairs(server: Server, table:
 def test_ctrl_c_cancels_the_build_that_is_shown_and_removes_it(server: Server, table: str, hosts: Path) -> None:
     with transaction(server, table), start("index", hosts) as run:
         until(lambda: server.psql(PHASE, table) == OLD_SNAPSHOTS, 60)
-        time.sleep(5)
+        assert run.stdout is not None
+        said = ""
+        while "waiting for old snapshots (0 of 1 ended, now for pid" not in said:
+            line = run.stdout.readline()
+            assert line, said
+            said += line
         (module,) = processes.modules(run.pid)
         # what ansible-core does with a Ctrl-C, and does not always: its workers are in process groups of their own
         os.killpg(os.getpgid(module), signal.SIGINT)
-        output, _none = run.communicate(timeout=60)
+        run.communicate(timeout=60)
         assert run.returncode != 0
-        assert "building public.i: waiting for old snapshots (0 of 1 ended, now for pid" in output
+        assert "building public.i: waiting for old snapshots (0 of 1 ended, now for pid" in said
         until(lambda: server.psql(OURS, table) == "0")
         assert server.psql(THERE, table) == ""
 

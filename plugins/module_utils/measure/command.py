@@ -98,7 +98,7 @@ def run_bounded(argv: list[str], timeout: float, folder: str | None = None) -> D
 
     Raises OSError when it cannot be started.
     """
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # pylint: disable=ansible-bad-function
         argv,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

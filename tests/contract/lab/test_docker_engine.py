@@ -8,7 +8,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,16 @@ import pytest
 from ansible_collections.saasops.runbook.tests.lab import docker, processes
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start an engine")
+
+
+@pytest.fixture(autouse=True)
+def own_scratch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A scratch folder that no other run on this machine sweeps; a short name, for the sockets in it."""
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="d", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o711)
+        monkeypatch.setenv("SAASOPS_LAB_TMP", folder)
+        yield
+
 
 PROGRAM = """
 import time
@@ -46,7 +58,7 @@ def _ours(folder: Path) -> list[int]:
 
 def _nothing_left(folder: Path, server: list[int]) -> None:
     deadline = time.monotonic() + 10
-    while (_ours(folder) or any(map(processes.identity, server))) and time.monotonic() < deadline:
+    while time.monotonic() < deadline and (_ours(folder) or any(map(processes.identity, server)) or folder.exists()):
         time.sleep(0.1)
     assert _ours(folder) == []
     assert [pid for pid in server if processes.identity(pid)] == []

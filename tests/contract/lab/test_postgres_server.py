@@ -161,7 +161,10 @@ def test_a_backend_that_outlives_its_killed_postmaster_is_ended_too() -> None:
         busy.set_session(autocommit=True)
         sender = threading.Thread(target=_loop, args=(busy,), daemon=True)
         sender.start()
-        time.sleep(0.2)
+        deadline = time.monotonic() + 20
+        while server.psql(f"SELECT state FROM pg_stat_activity WHERE pid = {backend}") != "active":
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
         os.kill(server.pid, signal.SIGKILL)
         time.sleep(0.2)
         assert processes.alive(name)
