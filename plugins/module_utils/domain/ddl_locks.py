@@ -168,7 +168,10 @@ def _vacuum(reader: Reader) -> Verdict:
 def _reindex(reader: Reader) -> Verdict:
     words = [token.upper for token in reader.rest()]
     if "CONCURRENTLY" in words:
-        return Verdict("REINDEX CONCURRENTLY", in_transaction=False)
+        reader.skip_brackets()
+        what = reader.word()
+        reader.accept("CONCURRENTLY")
+        return Verdict("REINDEX CONCURRENTLY", in_transaction=False, scope=(what, *reader.name()))
     if {"SCHEMA", "DATABASE", "SYSTEM"} & set(words[:1] + words[-2:-1]):
         return Verdict("REINDEX", in_transaction=False)
     if reader.accept("TABLE"):

@@ -39,7 +39,8 @@ class Verdict:
 
     kind: for a person. rewrites: tables written anew as a whole. makes: tables that it creates.
     in_transaction: whether a transaction block may hold it. remarks: (table, why it hurts when it was there before).
-    known: whether the text tells all its locks. index: the name of what a concurrent build makes or removes.
+    known: whether the text tells all its locks. index: the name of what a concurrent build makes or removes, with the
+    table's schema when it has one. scope: what REINDEX CONCURRENTLY builds anew: (INDEX, TABLE, SCHEMA ..., *its name).
     """
 
     kind: str
@@ -51,6 +52,7 @@ class Verdict:
     known: bool = True
     note: str = ""
     index: tuple[str, ...] = ()
+    scope: tuple[str, ...] = ()
 
 
 class Reader:
@@ -124,6 +126,17 @@ class Reader:
             if depth == 0 and token.upper == word:
                 return self.name()
         return ()
+
+    def skip_brackets(self) -> None:
+        """Read one pair of brackets with all that is in it, when it comes."""
+        depth = 0
+        while self._at < len(self._tokens):
+            depth += {"(": 1, ")": -1}.get(self.peek_sign(), 0)
+            if depth == 0 and self.peek_sign() != ")":
+                return
+            self._at += 1
+            if depth == 0:
+                return
 
     def rest(self) -> tuple[Token, ...]:
         """What was not read yet."""

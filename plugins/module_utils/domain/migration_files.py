@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.ddl_locks import Look, look_at
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.ddl_locks import Look, classify, look_at
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.ddl_words import ACCESS_EXCLUSIVE, LEVELS, Touch
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.durations import parse_duration
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
@@ -22,7 +22,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.sql_stateme
 _NAME = re.compile(r"(?P<version>[0-9]{1,18})_(?P<name>[A-Za-z0-9][A-Za-z0-9_-]*)(?:\.(?P<part>undo|verify))?\.sql\Z")
 _LINE = re.compile(r"--\s*saasops:(?P<pairs>.*)")
 _MILLISECONDS = re.compile(r"(\d{1,7})ms\Z")
-_KEYS = ("transactional", "compatible_with_previous", "lock_limit", "limit", "tenants", "locks")
+_KEYS = ("transactional", "compatible_with_previous", "lock_limit", "limit", "tenants", "locks", "repeatable")
 _BOOL = {"true": True, "yes": True, "false": False, "no": False}
 
 
@@ -34,6 +34,7 @@ class Metadata:
     with the schema after it; None when the file does not say. lock_limit: seconds that the transaction may last and so
     a reader may wait; limit: seconds that one statement outside a transaction may last; None for the run's own.
     tenants: patterns of schemas that it is run in, each by itself. locks: taken first beside those found in the text.
+    repeatable: what commits by itself (CALL, DO) may run once more from its start.
     """
 
     transactional: bool = True
@@ -42,6 +43,7 @@ class Metadata:
     limit: float | None = None
     tenants: tuple[str, ...] = ()
     locks: tuple[Touch, ...] = ()
+    repeatable: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,9 +144,10 @@ def _metadata(file: str, text: str) -> Metadata:
             limit=seconds(pairs["limit"], "limit") if "limit" in pairs else None,
             tenants=tuple(part for part in pairs.get("tenants", "").split(",") if part),
             locks=_touches(pairs["locks"]) if "locks" in pairs else (),
+            repeatable=_BOOL[pairs.get("repeatable", "false").lower()],
         )
     except (KeyError, ValueError) as error:
-        remedy = "transactional is true or false, locks is schema.table:LEVEL with commas between."
+        remedy = "transactional and repeatable are true or false, locks is schema.table:LEVEL with commas between."
         raise _error(file, "bad_metadata", f"{error} cannot be understood.", remedy) from error
     except OpsError as error:
         raise _error(file, "bad_metadata", error.cause, error.remedy) from error
@@ -152,7 +155,7 @@ def _metadata(file: str, text: str) -> Metadata:
 
 def read_script(file: str, text: str) -> Script:
     """A file's text as statements. Raises OpsError bad_metadata, file_unreadable, file_empty, transaction_control,
-    needs_no_transaction."""
+    needs_no_transaction, index_unnamed."""
     text = normalised(text)
     try:
         statements = tuple(split(text))
@@ -187,6 +190,15 @@ def read_script(file: str, text: str) -> Script:
             f"line {line}: {kind} is not allowed in a transaction.",
             "Give it a file of its own that begins with -- saasops: transactional=false",
         )
+    for item in statements:
+        verdict = classify(item)
+        if verdict.kind == "CREATE INDEX CONCURRENTLY" and not verdict.index:
+            raise _error(
+                file,
+                "index_unnamed",
+                f"line {item.line} builds an index without a name: what a broken build left could not be told apart.",
+                "Give the index a name.",
+            )
     return Script(file, text, metadata, statements, look)
 
 

@@ -35,7 +35,8 @@ from ansible_collections.saasops.runbook.plugins.module_utils.execute.migrate_un
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Result
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.ledger import own_tables
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.migrate import Work, in_transaction
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.migrate_single import by_statement
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.migrate_single import Book, by_statement
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.tables import matching_schemas
 from ansible_collections.saasops.runbook.plugins.module_utils.store import rehearsals
 
@@ -162,12 +163,16 @@ def apply_step(place: Place, step: Step, *, lease: bool = True) -> list[str]:
 
     began = time.monotonic()
 
-    def record(done: int, begun: int) -> None:
+    def write(session: Session, done: int, begun: int) -> None:
         through = domain.statements_checksum(script, done)
         current = row_of(place, step, state=APPLYING, done=done, begun=begun, done_checksum=through)
-        place.ledger.write(place.reader, current, time.monotonic() - began)
+        place.ledger.write(session, current, time.monotonic() - began)
 
-    said = by_statement(work, place.limits, hands, record)
+    def done(session: Session) -> int:
+        state, through = place.ledger.progress(session, version, step.schema)
+        return through if state == APPLYING else 0
+
+    said = by_statement(work, place.limits, hands, Book(place.reader, write, done))
     place.ledger.write(place.reader, row_of(place, step), time.monotonic() - began)
     return said
 

@@ -20,7 +20,8 @@ from ansible_collections.saasops.runbook.plugins.module_utils.execute.migrate_pl
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Result
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.migrate import Work, in_transaction
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.migrate_single import by_statement
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.migrate_single import Book, by_statement
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
 
 
 def _script(row: Row) -> Script:
@@ -47,12 +48,16 @@ def undo_row(place: Place, row: Row) -> list[str]:
         )
         return []
 
-    def record(done: int, begun: int) -> None:
+    def write(session: Session, done: int, begun: int) -> None:
         through = domain.statements_checksum(script, done)
         current = replace(row, state=UNDOING, done=done, begun=begun, done_checksum=through)
-        place.ledger.write(place.reader, current, 0.0)
+        place.ledger.write(session, current, 0.0)
 
-    said = by_statement(work, place.limits, place.hands(), record)
+    def done(session: Session) -> int:
+        state, through = place.ledger.progress(session, row.version, row.schema)
+        return through if state == UNDOING else 0
+
+    said = by_statement(work, place.limits, place.hands(), Book(place.reader, write, done))
     place.ledger.remove(place.reader, row.version, row.schema)
     return said
 

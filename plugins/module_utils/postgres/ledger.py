@@ -119,6 +119,12 @@ class Ledger:
         query = "SELECT EXISTS (SELECT FROM {table:I} WHERE version = {version} AND schema = {schema}) AS found"
         return bool(session.value(render(query, table=self._table, version=version, schema=schema)))
 
+    def progress(self, session: Session, version: str, schema: str) -> tuple[str, int]:
+        """State of a row, and how many of its statements are through; ("", 0) without one."""
+        query = "SELECT state, done FROM {table:I} WHERE version = {version} AND schema = {schema}"
+        found = session.rows(render(query, table=self._table, version=version, schema=schema))
+        return (str(found[0]["state"]), int(str(found[0]["done"]))) if found else ("", 0)
+
     def write(self, session: Session, row: Row, seconds: float) -> None:
         """Write a row, or write it anew."""
         values = {

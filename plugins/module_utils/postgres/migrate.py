@@ -33,9 +33,9 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.watched i
 AGAIN = ("55P03", "40P01", "40001")
 # cancelled, transaction_timeout, idle_in_transaction_session_timeout, ended by an administrator (the second session)
 _STOPPED = ("57014", "25P04", "25P03", "57P01")
-# shares of lock_limit: the soft end is statement_timeout's, then a cancel from the second session; the hard end, which
-# costs the session, is the limit itself
-_SOFT, _HARDER = 0.9, 0.95
+# what of the limit is kept back, as shares of at most 10 s: the soft end is statement_timeout's, then a cancel from the
+# second session; the hard end, which costs the session, is the limit itself
+_SOFT, _HARDER = 0.1, 0.05
 _LONGEST_PAUSE = 5.0
 
 
@@ -57,13 +57,14 @@ class Limits:
 @dataclass(frozen=True)
 class Work:
     """What to run. schema: of the tenant, "" for none. first: statements that are through already; begun: the one
-    that was begun last by a run that stopped."""
+    that was begun last by a run that stopped. longest: seconds that its transaction may last, 0 for lock_limit."""
 
     script: Script
     verify: Script | None = None
     schema: str = ""
     first: int = 0
     begun: int = 0
+    longest: float = 0.0
 
     def limits(self, given: Limits) -> Limits:
         own = self.script.metadata
@@ -94,6 +95,11 @@ def _sql(touch: Touch) -> str:
 
 def milliseconds(value: float) -> int:
     return max(1, int(value * 1000))
+
+
+def _kept_back(longest: float, share: float) -> float:
+    """Seconds from the beginning until shortly before the end."""
+    return longest - min(longest, 10.0) * share
 
 
 def pause_after(tries: int, limits: Limits, hands: Hands) -> float:
@@ -148,7 +154,16 @@ def _at(script: Script, statement: Statement, error: OpsError, consequence: str)
     return OpsError(error.code, cause, f"{error.remedy} {consequence}", {**error.details, "line": statement.line})
 
 
-def _over(script: Script, limits: Limits, error: OpsError) -> OpsError:
+def _over(work: Work, limits: Limits, error: OpsError) -> OpsError:
+    script = work.script
+    if work.longest:
+        return OpsError(
+            "over_limit",
+            f"{script.file} line {script.statements[0].line}: it was not through after {work.longest:g} s, and was "
+            "rolled back.",
+            "Let it do less at a time; one that keeps no reader out may ask for more: -- saasops: limit=4h",
+            {**error.details, "line": script.statements[0].line, "limit": work.longest},
+        )
     return OpsError(
         "over_lock_limit",
         f"{script.file} was not through after {limits.lock_limit:g} s, and was rolled back: readers would have waited.",
@@ -160,11 +175,11 @@ def _over(script: Script, limits: Limits, error: OpsError) -> OpsError:
 
 def _attempt(session: Watched, work: Work, limits: Limits, record: Callable[[Session, float], None]) -> None:
     """One try. Raises OpsError; the transaction is open or broken then."""
-    script, begun = work.script, time.monotonic()
-    soft = begun + limits.lock_limit * _SOFT
-    session.bound(begun + limits.lock_limit * _HARDER, begun + limits.lock_limit)
+    script, begun, longest = work.script, time.monotonic(), work.longest or limits.lock_limit
+    soft = begun + _kept_back(longest, _SOFT)
+    session.bound(begun + _kept_back(longest, _HARDER), begun + longest)
     if session.version >= 170000:
-        session.run(f"SET transaction_timeout = {milliseconds(limits.lock_limit)}")
+        session.run(f"SET transaction_timeout = {milliseconds(longest)}")
     session.run("BEGIN")
 
     def bound() -> None:
@@ -185,8 +200,16 @@ def _attempt(session: Watched, work: Work, limits: Limits, record: Callable[[Ses
         session.run(lock_timeout)
     bound()
     verify(session, work.verify)
+    # the script may have taken another role; the ledger is ours
+    session.run("RESET ROLE")
     record(session, time.monotonic() - begun)
     bound()
+    # a commit may wait for a standby that is away, and keeps its locks meanwhile
+    now = time.monotonic()
+    session.bound(
+        min(begun + _kept_back(longest, _HARDER), now + limits.lock_limit),
+        min(begun + longest, now + limits.lock_limit + 1.0),
+    )
 
 
 def _commit(session: Watched, hands: Hands, committed: Callable[[Session], bool]) -> None:
@@ -261,18 +284,21 @@ def in_transaction(
     hands: Hands,
     record: Callable[[Session, float], None],
     committed: Callable[[Session], bool],
+    own: Watched | None = None,
 ) -> None:
-    """Run a script and record() in one transaction.
+    """Run a script and record() in one transaction; own: the session to do it in, a new one for each try without.
 
-    Raises OpsError lock_not_obtained, over_lock_limit, verify_failed, and the server's with file and line.
+    Raises OpsError lock_not_obtained, over_lock_limit, over_limit, verify_failed, and the server's with file and line.
     """
     limits = work.limits(given)
     end = time.monotonic() + limits.lock_wait
     tries = 0
     while True:
         tries += 1
-        session = Watched(hands.connect(), hands.hand)
-        with contextlib.closing(session):
+        opened: contextlib.AbstractContextManager[Watched] = (
+            contextlib.nullcontext(own) if own else contextlib.closing(Watched(hands.connect(), hands.hand))
+        )
+        with opened as session:
             prepare(session, work.schema)
             begun = time.monotonic()
             try:
@@ -280,11 +306,11 @@ def in_transaction(
                 _commit(session, hands, committed)
                 return
             except OpsError as error:
-                late = time.monotonic() - begun >= limits.lock_limit * _SOFT
+                late = time.monotonic() - begun >= _kept_back(work.longest or limits.lock_limit, _SOFT)
                 session.bound()
                 _roll_back(session)
                 if state_of(error) in _STOPPED and late:
-                    raise _over(work.script, limits, error) from error
+                    raise _over(work, limits, error) from error
                 if state_of(error) not in AGAIN:
                     raise
                 pause = pause_after(tries, limits, hands)

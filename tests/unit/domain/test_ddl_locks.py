@@ -47,6 +47,20 @@ def test_what_no_transaction_takes_is_known(sql: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("sql", "scope"),
+    [
+        ("REINDEX TABLE CONCURRENTLY s.t", ("TABLE", "s", "t")),
+        ('REINDEX (VERBOSE, TABLESPACE x) INDEX CONCURRENTLY "I"', ("INDEX", "I")),
+        ("REINDEX (CONCURRENTLY) SCHEMA s", ("SCHEMA", "s")),
+        ("REINDEX DATABASE CONCURRENTLY", ("DATABASE",)),
+    ],
+)
+def test_what_a_concurrent_rebuild_may_leave_behind_is_looked_for_there(sql: str, scope: tuple[str, ...]) -> None:
+    (statement,) = split(sql)
+    assert classify(statement).scope == scope
+
+
+@pytest.mark.parametrize(
     "sql", ["DO $$ BEGIN END $$", "SELECT f()", "CALL p()", "DROP INDEX i", "WITH x AS (SELECT 1) SELECT"]
 )
 def test_what_the_text_does_not_tell_is_said_to_be_unknown(sql: str) -> None:

@@ -95,6 +95,11 @@ def test_what_the_ledger_does_not_have_is_pending(rows: list[Row], to: int | Non
         ({**FILES, "003_x.undo.sql": TWO}, [], ["orphan_script"]),
         ({**FILES, "004_d.sql": "BEGIN; SELECT 1; COMMIT;"}, [], ["transaction_control"]),
         ({**FILES, "004_d.sql": "CREATE INDEX CONCURRENTLY i ON t (a)"}, [], ["needs_no_transaction"]),
+        (
+            {**FILES, "004_d.sql": "-- saasops: transactional=false\nCREATE INDEX CONCURRENTLY ON t (a)"},
+            [],
+            ["index_unnamed"],
+        ),
         ({**FILES, "004_d.sql": "-- saasops: transaction=false\nSELECT 1"}, [], ["bad_metadata"]),
         ({**FILES, "004_d.sql": "-- saasops: transactional=maybe\nSELECT 1"}, [], ["bad_metadata"]),
         ({**FILES, "004_d.sql": "\\i other.sql"}, [], ["file_unreadable"]),
