@@ -171,6 +171,54 @@ def test_what_fails_in_a_file_without_a_transaction_leaves_nothing_of_the_statem
     assert ledger(server, database) == "001 applied 2,002 applied 3"
 
 
+def test_what_ran_before_a_file_that_hardly_began_is_undone_all_the_same(
+    server: Server, database: str, store: Path
+) -> None:
+    files = {"001_t.sql": TWICE, "002_a.sql": "ALTER TABLE t ADD a int;", "002_a.undo.sql": "ALTER TABLE t DROP a;"}
+    migrations.run(server, store, database, {"001_t.sql": TWICE})
+    files["003_i.sql"] = UNIQUE
+    error = fails(server, store, database, files)
+    assert ledger(server, database) == "001 applied 2,002 applied 1,003 applying 0"
+    run = str(error.details["run"])
+    assert f"undo -e run={run}" in error.remedy
+    undone = migrations.run(server, store, database, state="undone", run=run)
+    assert undone.evidence["undone"] == ["002_a"]
+    assert "003_i had begun and nothing of it is through" in undone.plan.warnings[0]
+    assert ledger(server, database) == "001 applied 2,003 applying 0"
+    again = migrations.run(server, store, database, state="undone", run=run)
+    assert not again.changed
+    assert "nothing to undo" in again.message
+    server.psql("DELETE FROM t WHERE n = 2", database)
+    assert migrations.run(server, store, database, files).changed
+    assert ledger(server, database) == "001 applied 2,002 applied 1,003 applied 1"
+
+
+def test_a_file_that_is_half_through_is_to_be_finished_before_its_run_is_undone(
+    server: Server, database: str, store: Path
+) -> None:
+    files = {
+        "001_t.sql": TWICE,
+        "002_a.sql": "ALTER TABLE t ADD a int;",
+        "002_a.undo.sql": "ALTER TABLE t DROP a;",
+        "003_i.sql": f"{ALONE}CREATE INDEX CONCURRENTLY i1 ON t (n);\nCREATE UNIQUE INDEX CONCURRENTLY i2 ON t (id);",
+        "003_i.undo.sql": f"{ALONE}DROP INDEX CONCURRENTLY i2;\nDROP INDEX CONCURRENTLY i1;",
+    }
+    migrations.run(server, store, database, {"001_t.sql": TWICE})
+    error = fails(server, store, database, files)
+    first = str(error.details["run"])
+    assert "finish this file first" in error.remedy
+    with pytest.raises(OpsError) as caught:
+        migrations.run(server, store, database, state="undone", run=first)
+    assert caught.value.code == "apply_unfinished"
+    assert "DELETE FROM saasops.migrations WHERE version = '003'" in caught.value.remedy
+    assert indexes(server, database) == "i1 true,i2 false"
+    server.psql("DELETE FROM t WHERE n = 2", database)
+    second = str(migrations.run(server, store, database, files).evidence["run"])
+    assert migrations.run(server, store, database, state="undone", run=second).evidence["undone"] == ["003_i"]
+    assert migrations.run(server, store, database, state="undone", run=first).evidence["undone"] == ["002_a"]
+    assert ledger(server, database) == "001 applied 2"
+
+
 def test_a_procedure_that_commits_by_itself_runs_only_where_it_may_run_twice(
     server: Server, database: str, store: Path
 ) -> None:

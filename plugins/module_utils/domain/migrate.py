@@ -50,6 +50,15 @@ class Row:
     def title(self) -> str:
         return f"{self.version}_{self.name}"
 
+    @property
+    def place(self) -> str:
+        return f"{self.title} in {self.schema}" if self.schema else self.title
+
+    @property
+    def hardly_begun(self) -> bool:
+        """Whether it stopped before any statement of it was through: there is nothing to go back from."""
+        return self.state == APPLYING and not self.done
+
 
 @dataclass(frozen=True)
 class Step:
@@ -96,6 +105,9 @@ def _refuse(code: str, cause: str, remedy: str, **details: object) -> OpsError:
 
 def _row_against(row: Row, migration: Migration | None) -> OpsError | None:
     """What is wrong with the file of a row."""
+    if migration is None and row.state == APPLYING:
+        remedy = "Put the file back, and run the verb again: it goes on where it stopped."
+        return _refuse("file_missing", f"{row.title} stopped half-way and its file is gone.", remedy)
     if migration is None:
         remedy = f"Put the file back; to go back to before it, undo -e run={row.run or '<id>'}."
         return _refuse("file_missing", f"{row.title} is applied and its file is gone.", remedy)
@@ -190,27 +202,62 @@ def decide_baseline(situation: Situation, errors: Sequence[OpsError], number: in
     return steps, found
 
 
-def decide_undo(rows: Sequence[Row], run: str) -> tuple[list[Row], list[OpsError]]:
-    """The rows of a run, newest first, and every reason not to undo them."""
+def decide_undo(rows: Sequence[Row], run: str, ledger: str = "") -> tuple[list[Row], list[OpsError]]:
+    """The rows of a run, newest first, and every reason not to undo them; ledger: its name, for a person.
+
+    A file that stopped before its first statement was through is left alone: the next run of the verb begins it anew.
+    """
+    rows = [row for row in rows if not row.hardly_begun]
     own = sorted((row for row in rows if row.run == run), key=lambda row: (row.number, row.schema), reverse=True)
     if not own:
         return [], []
     found = []
     for row in own:
-        place = f"{row.title} in {row.schema}" if row.schema else row.title
         later = [one for one in rows if one.schema == row.schema and one.number > row.number and one.run != run]
-        if later:
+        if row.state == APPLYING:
+            found.append(_unfinished(row, ledger))
+        elif later and later[-1].state == APPLYING:
+            found.append(_unfinished(later[-1], ledger))
+        elif later:
             remedy = f"Undo that first: undo -e run={later[-1].run}."
-            found.append(_refuse("later_applied", f"{later[-1].title} was applied after {place}.", remedy))
+            found.append(_refuse("later_applied", f"{later[-1].title} was applied after {row.place}.", remedy))
         elif row.state == BASELINE:
-            found.append(_refuse("undo_of_baseline", f"{place} is a baseline: it was not run here.", "Leave it."))
+            found.append(_refuse("undo_of_baseline", f"{row.place} is a baseline: it was not run here.", "Leave it."))
         elif row.undo is None:
             remedy = (
                 "Write a migration that puts right what is wrong; or restore the set of before the run "
                 "(restore, then restore -e switch=true), whose plan shows what was written since and would be lost."
             )
-            found.append(_refuse("undo_missing", f"{place} has no undo script.", remedy))
-    return own, found
+            found.append(_refuse("undo_missing", f"{row.place} has no undo script.", remedy))
+    return own, list({(one.code, one.cause): one for one in found}.values())
+
+
+def _unfinished(row: Row, ledger: str) -> OpsError:
+    """An undo script takes back a whole file, not the half of one."""
+    way = (
+        "then undo that run (its id is in what it says), then this one"
+        if row.undo is not None
+        else "it has no undo script, so add one before; then undo both runs"
+    )
+    return _refuse(
+        "apply_unfinished",
+        f"{row.place} stopped half-way: {row.done} of {row.total} statements are through, and an undo script takes back "
+        "a whole file.",
+        f"Finish it first: migrate goes on at statement {row.done + 1}, which may be corrected before; {way}. Or take "
+        f"its first {row.done} statements back by hand, and then its row out of the ledger: DELETE FROM {ledger} WHERE "
+        f"version = '{row.version}' AND schema = '{row.schema}' AND state = 'applying'",
+        version=row.version,
+        done=row.done,
+    )
+
+
+def left_alone(rows: Sequence[Row], run: str) -> list[str]:
+    """Sentences on what an undo of a run does not touch."""
+    return [
+        f"{row.place} had begun and nothing of it is through: it stays as it is, and the next migrate begins it anew."
+        for row in rows
+        if row.run == run and row.hardly_begun
+    ]
 
 
 def _measured(script: Script, schemas: int, undo: bool) -> dict[str, object]:

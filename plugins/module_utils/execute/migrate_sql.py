@@ -197,11 +197,18 @@ def _run(place: Place, steps: Sequence[Step]) -> tuple[list[str], list[str]]:
             raise OpsError(
                 error.code,
                 f"{step.place}: {error.cause}{before}",
-                error.remedy + (f" To go back from those: undo -e run={place.run}." if applied else ""),
+                error.remedy + (_back(place, error) if applied else ""),
                 {**error.details, "applied": applied, "failed": step.place, "run": place.run},
             ) from error
         applied.append(step.place)
     return applied, said
+
+
+def _back(place: Place, error: OpsError) -> str:
+    """How to go back from what was applied before a failure."""
+    if error.details.get("done"):
+        return f" To go back, finish this file first; then undo the run that finishes it, then -e run={place.run}."
+    return f" To go back from those: undo -e run={place.run}."
 
 
 def migrate(place: Place) -> Result:

@@ -28,10 +28,6 @@ def _script(row: Row) -> Script:
     return read_script(f"{row.title}.undo.sql", row.undo or "")
 
 
-def _place(row: Row) -> str:
-    return f"{row.title} in {row.schema}" if row.schema else row.title
-
-
 def undo_row(place: Place, row: Row) -> list[str]:
     """Run one undo script, and take its row away with it. Raises OpsError."""
     place.confirm()
@@ -66,16 +62,14 @@ def undo_rows(place: Place, rows: Sequence[Row]) -> list[str]:
     """Run the undo scripts of rows in this order. Raises OpsError with what was undone before in its details."""
     undone: list[str] = []
     for row in rows:
-        place.context.progress(f"undo of {_place(row)}: {len(undone) + 1} of {len(rows)}")
+        place.context.progress(f"undo of {row.place}: {len(undone) + 1} of {len(rows)}")
         try:
             undo_row(place, row)
         except OpsError as error:
             before = f" {len(undone)} of {len(rows)} were undone before." if undone else ""
-            details = {**error.details, "undone": undone, "failed": _place(row)}
-            raise OpsError(
-                error.code, f"undo of {_place(row)}: {error.cause}{before}", error.remedy, details
-            ) from error
-        undone.append(_place(row))
+            details = {**error.details, "undone": undone, "failed": row.place}
+            raise OpsError(error.code, f"undo of {row.place}: {error.cause}{before}", error.remedy, details) from error
+        undone.append(row.place)
     return undone
 
 
@@ -84,17 +78,19 @@ def undo(place: Place, run: str) -> Result:
     if not run:
         raise OpsError("run_missing", "An undo needs the run that it goes back from.", "Say undo -e run=<id>.")
     rows = place.ledger.rows(place.reader) if place.ledger.exists(place.reader) else []
-    own, found = domain.decide_undo(rows, run)
+    own, found = domain.decide_undo(rows, run, place.ledger.name)
     if found:
         raise refusal(found)
-    plan = domain.plan_undo(own)
+    plan = replace(domain.plan_undo(own), warnings=tuple(domain.left_alone(rows, run)))
     evidence: dict[str, object] = {"pending": [], "undone": [], "run": place.run, "lines": preview(plan)}
+    if not own and plan.warnings:
+        return Result(plan, False, f"There is nothing to undo of run {run}. {' '.join(plan.warnings)}", evidence)
     if not own:
         return Result(plan, False, f"The ledger of {place.database} knows nothing of run {run} (any more).", evidence)
     missing = against_backup(place)
     if place.context.check_mode:
         evidence["lacks"] = [one.code for one in missing]
-        plan = replace(plan, warnings=tuple(f"[{one.code}] {one.cause}" for one in missing))
+        plan = replace(plan, warnings=(*plan.warnings, *(f"[{one.code}] {one.cause}" for one in missing)))
         return Result(plan, True, f"{len(own)} undo scripts would run in {place.database}.", evidence)
     if missing:
         raise refusal(missing)

@@ -162,6 +162,18 @@ def test_an_undo_takes_a_run_newest_first_and_nothing_from_under_a_later_one() -
     assert codes(decide_undo([row("001", "a", ONE, state=BASELINE)], "r1")[1]) == ["undo_of_baseline"]
 
 
+def test_a_file_that_stopped_half_way_is_in_the_way_of_an_undo_only_when_something_of_it_is_through() -> None:
+    def half(run: str, done: int) -> Row:
+        return row("002", "b", TWO, state=APPLYING, run=run, done=done, begun=done + 1, total=3)
+
+    one = row("001", "a", ONE, undo="x")
+    assert decide_undo([one, half("r1", 0)], "r1") == ([one], [])
+    assert decide_undo([one, half("r2", 0)], "r1") == ([one], [])
+    assert decide_undo([half("r1", 0)], "r1") == ([], [])
+    assert codes(decide_undo([one, half("r1", 1)], "r1")[1]) == ["apply_unfinished"]
+    assert codes(decide_undo([one, half("r2", 1)], "r1")[1]) == ["apply_unfinished"]
+
+
 def test_a_file_that_was_edited_is_another_object_of_the_plan() -> None:
     def objects(text: str) -> list[str]:
         steps, _found = decide(*situation({"001_a.sql": text}))
