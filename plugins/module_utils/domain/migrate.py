@@ -241,8 +241,8 @@ def _unfinished(row: Row, ledger: str) -> OpsError:
     )
     return _refuse(
         "apply_unfinished",
-        f"{row.place} stopped half-way: {row.done} of {row.total} statements are through, and an undo script takes back "
-        "a whole file.",
+        f"{row.place} stopped half-way: {row.done} of {row.total} statements are through, and an undo script takes "
+        "back a whole file.",
         f"Finish it first: migrate goes on at statement {row.done + 1}, which may be corrected before; {way}. Or take "
         f"its first {row.done} statements back by hand, and then its row out of the ledger: DELETE FROM {ledger} WHERE "
         f"version = '{row.version}' AND schema = '{row.schema}' AND state = 'applying'",

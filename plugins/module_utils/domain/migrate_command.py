@@ -13,6 +13,8 @@ from urllib.parse import quote
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Action, Plan
 
+# how soon the server ends a statement whose client is gone
+CLIENT_CHECK_SECONDS = 1.0
 _PLACE = re.compile(r"\{(url|host|port|user|database|password|options)\}")
 
 
@@ -86,15 +88,23 @@ class Login:
     ssl_mode: str = ""
 
 
-def pgoptions(lock_timeout: float, statement_timeout: float) -> str:
+def pgoptions(lock_timeout: float, limit: float, idle: float, version: int, *, looks: bool) -> str:
     """The limits, for PGOPTIONS or the options of an address; seconds in, milliseconds out.
 
-    A transaction that is left open does not keep its locks: idle_in_transaction_session_timeout ends it.
+    The server keeps them when nobody watches any more. idle: how long an open transaction may do nothing. version:
+    server_version_num; from 17 on a transaction has the limit as a whole. looks: whether the server can look, while a
+    statement runs, if its client is still there.
     """
-    return (
-        f"-c lock_timeout={int(lock_timeout * 1000)} -c statement_timeout={int(statement_timeout * 1000)} "
-        f"-c idle_in_transaction_session_timeout={int(statement_timeout * 1000)}"
-    )
+    settings = {
+        "lock_timeout": lock_timeout,
+        "statement_timeout": limit,
+        "idle_in_transaction_session_timeout": idle,
+    }
+    if version >= 170000:
+        settings["transaction_timeout"] = limit
+    if looks:
+        settings["client_connection_check_interval"] = CLIENT_CHECK_SECONDS
+    return " ".join(f"-c {name}={max(1, int(value * 1000))}" for name, value in settings.items())
 
 
 def address(login: Login, options: str, mark: str) -> str:
@@ -154,6 +164,12 @@ def pending_of(command: Command, files: Sequence[str], before: Sequence[str]) ->
         return None
     names = {_stem(name, command.suffixes) for name in files}
     return sorted(names - {_stem(one, command.suffixes) for one in before})
+
+
+def left_of(command: Command, pending: Sequence[str], now: Sequence[str]) -> list[str]:
+    """What was pending and is not in the ledger now."""
+    there = {_stem(one, command.suffixes) for one in now}
+    return [one for one in pending if one not in there]
 
 
 def _stem(name: str, suffixes: Sequence[str]) -> str:

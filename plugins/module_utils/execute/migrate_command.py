@@ -18,6 +18,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest im
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.migrate_command import Command, Login
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.migration_files import checksum
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Action, Plan, preview
+from ansible_collections.saasops.runbook.plugins.module_utils.execute import migrate_command_cut as cut
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.migrate_place import (
     Place,
     against_backup,
@@ -93,7 +94,8 @@ def _call(
     """The command once, with its limits and secrets in its environment. Raises OpsError."""
     limits, login = place.limits, _login(place)
     mark = place.target.connection.application_name
-    options = domain.pgoptions(limits.lock_timeout, limits.limit)
+    version, looks = place.reader.version, migrator_watch.looks_for_clients(place.reader)
+    options = domain.pgoptions(limits.lock_timeout, limits.limit, limits.lock_limit, version, looks=looks)
     secrets = {str(k): str(v) for k, v in cast("_Body", place.params.get("secrets") or {}).items()}
     own = {name: value for name, value in secrets.items() if name != "password"}
     environment = domain.environment(command, login, options, mark, own)
@@ -114,13 +116,19 @@ def _call(
     return Outcome(code, domain.tail(lines, hidden), watch)
 
 
-def _run(place: Place, command: Command) -> Outcome:
-    """The command, stopped when it waits too long for a lock or others wait too long behind it. Raises OpsError."""
+def _run(place: Place, command: Command, before: Sequence[str], pending: Sequence[str] | None) -> Outcome:
+    """The command, stopped when it waits too long for a lock or others wait too long behind it.
+
+    Raises OpsError that says what was applied, when it was cut; the command and its sessions are gone then.
+    """
     limits = place.limits
     watch = Watch(
         place.hand, place.target.connection.application_name, place.database, limits.lock_timeout, limits.lock_limit
     )
-    return _call(place, command, watch, watch.look, place.context.progress)
+    try:
+        return _call(place, command, watch, watch.look, place.context.progress)
+    except OpsError as error:
+        raise cut.told(place, command, before, pending, error) from error
 
 
 def _evidence(place: Place, plan: Plan, pending: Sequence[str] | None) -> dict[str, object]:
@@ -165,24 +173,24 @@ def migrate(place: Place) -> Result:
     said = place.begin()
     tell_switched_off(place)
     place.confirm()
-    outcome = _patiently(place, command, before)
+    outcome = _patiently(place, command, before, pending)
     evidence["said"] = said
     return _judge(place, command, plan, evidence, outcome, before)
 
 
-def _patiently(place: Place, command: Command, before: Sequence[str]) -> Outcome:
+def _patiently(place: Place, command: Command, before: Sequence[str], pending: Sequence[str] | None) -> Outcome:
     """Run it, and again after a pause of random length while it misses locks and has applied nothing."""
     hands, limits = place.hands(), place.limits
     end = time.monotonic() + limits.lock_wait
     tries = 0
     while True:
         tries += 1
-        outcome = _run(place, command)
+        outcome = _run(place, command, before, pending)
         missed = outcome.code != 0 and (outcome.watch.stopped or domain.missed_locks(outcome.lines))
         pause = min(10.0, limits.lock_timeout * 2.0 ** min(tries, 10)) * (0.5 + hands.jitter())
         if not missed or time.monotonic() + pause >= end:
             return outcome
-        if migrator_watch.read(place.reader, command.ledger) != list(before):
+        if cut.read_ledger(place, command) != list(before):
             return outcome
         place.context.progress(f"{command.argv[0]}: locks not free, try {tries}; again in {pause:.1f} s")
         hands.sleep(pause)
@@ -198,7 +206,16 @@ def _judge(
     before: Sequence[str],
 ) -> Result:
     """What the ledger says became of it. Raises OpsError command_failed, ledger_went_back."""
-    applied, gone = domain.news(before, migrator_watch.read(place.reader, command.ledger))
+    try:
+        applied, gone = domain.news(before, cut.read_ledger(place, command))
+    except OpsError as error:
+        raise OpsError(
+            "ledger_unreadable",
+            f"{command.argv[0]} ended with exit code {outcome.code}, and what it applied is not known: {error.cause} "
+            f"It said: {domain.essence(outcome.lines)}",
+            f"See what {command.ledger.table} has before anything else; then run the verb again.",
+            {**error.details, "exit_code": outcome.code, "output": list(outcome.lines)},
+        ) from error
     evidence.update({"applied": applied, "output": list(outcome.lines)})
     names = ", ".join(applied) or "nothing"
     if outcome.code != 0 or outcome.watch.stopped:
@@ -240,7 +257,7 @@ def _rehearse(
     place.begin()
     with _live_guarded(place, command):
         taken = _limits_taken(place, command)
-        outcome = _run(place, command)
+        outcome = _run(place, command, before, None)
     result = _judge(place, command, plan, evidence, outcome, before)
     body: dict[str, Json] = {
         "system": place.system,
@@ -324,6 +341,8 @@ def _limits_taken(place: Place, command: Command) -> bool | None:
         try:
             _call(place, command, watch, tick, lambda _line: None)
         except OpsError as error:
+            # a process in a container lives on, and would work once it gets its lock
+            cut.end_sessions(place)
             if error.code != "limits_not_taken":
                 raise
             return False

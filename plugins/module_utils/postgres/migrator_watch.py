@@ -64,6 +64,18 @@ class Watch:
                     self.stopped.append(why)
 
 
+def looks_for_clients(session: Session) -> bool:
+    """Whether the server can look, while a statement runs, if its client is there: 14 on, not on every platform."""
+    name = "client_connection_check_interval"
+    if session.version < 140000:
+        return False
+    try:
+        session.value(render("SELECT set_config({name}, '1s', true) AS taken", name=name))
+    except OpsError:
+        return False
+    return True
+
+
 def read(session: Session, ledger: LedgerTable) -> list[str]:
     """What the migrator's ledger has, in its order; [] when it is not there. Raises OpsError ledger_unreadable."""
     there = session.value(render("SELECT to_regclass({name})::text AS found", name=_sql(ledger.parts)))

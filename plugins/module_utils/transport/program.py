@@ -11,6 +11,7 @@ import selectors
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +24,17 @@ _MEMORY = os.path.join(os.sep, "dev", "shm")
 _PREFIX = "saasops-migrator-"
 _KEPT = 500  # lines
 TICK_SECONDS = 0.2
+# It is told the program's process group, and then that all is well; when we end before we say so, however that comes,
+# the group is ended, which would otherwise go on unwatched.
+_KEEPER = """
+import os, signal, sys
+group = sys.stdin.buffer.readline().strip()
+if group.isdigit() and not sys.stdin.buffer.read(1):
+    try:
+        os.killpg(int(group), signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+"""
 
 
 def account(user: str) -> pwd.struct_passwd:
@@ -80,17 +92,55 @@ def run(
     """Run to the end; exit code and the last lines of its output. tick() is called every 0.2 s and may raise.
 
     longest: seconds, then it is ended. Raises OpsError tool_missing, command_timeout, and what tick raises; the
-    program and what it started are gone then.
+    program and what it started on this host are gone then. They are ended as well when this process is killed.
     """
     clean = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     clean.update({"HOME": owner.pw_dir, "USER": owner.pw_name, "LOGNAME": owner.pw_name, **environment})
+    with _keeper() as keep:
+        child = _begin(argv, folder, owner, clean)
+        try:
+            keep(child.pid)
+            return _follow(child, tick, longest, say)
+        except BaseException:
+            _end(child)
+            raise
+
+
+@contextlib.contextmanager
+def _keeper() -> Iterator[Callable[[int], None]]:
+    """A process of its own that ends a process group when this one is killed; call what is given with the group."""
+    keeper = subprocess.Popen(  # pylint: disable=ansible-bad-function
+        [sys.executable, "-I", "-S", "-c", _KEEPER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+    def say(text: bytes) -> None:
+        if keeper.stdin is not None:
+            keeper.stdin.write(text)
+            keeper.stdin.flush()
+
+    try:
+        yield lambda group: say(f"{group}\n".encode())
+    finally:
+        with contextlib.suppress(OSError):
+            say(b".")
+        # Popen's own end closes the pipe and waits; the keeper has nothing left to do
+        keeper.communicate()
+
+
+def _begin(
+    argv: Sequence[str], folder: str, owner: pwd.struct_passwd, clean: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
     other = owner.pw_uid != os.geteuid()
     try:
         # a session, a user and a stream of lines of its own, which run_command does not give
-        child = subprocess.Popen(  # pylint: disable=ansible-bad-function
+        return subprocess.Popen(  # pylint: disable=ansible-bad-function
             list(argv),
             cwd=folder or None,
-            env=clean,
+            env=dict(clean),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -105,11 +155,6 @@ def run(
             f"{argv[0]} cannot be run in {folder or 'this folder'}: {error.strerror}.",
             "Check command.argv, command.chdir and command.user.",
         ) from error
-    try:
-        return _follow(child, tick, longest, say)
-    except BaseException:
-        _end(child)
-        raise
 
 
 def _follow(
