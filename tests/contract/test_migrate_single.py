@@ -18,7 +18,8 @@ from ansible_collections.saasops.runbook.tests.lab import migrations
 from ansible_collections.saasops.runbook.tests.lab.postgres import Server
 from ansible_collections.saasops.runbook.tests.lab.restores import until
 
-pytestmark = pytest.mark.parametrize("server", [15, 18], indirect=True)
+on_one = pytest.mark.parametrize("server", [15], indirect=True)
+on_both = pytest.mark.parametrize("server", [15, 18], indirect=True)
 
 ALONE = "-- saasops: transactional=false\n"
 TWICE = "CREATE TABLE t (id int, n int); INSERT INTO t VALUES (1, 1), (1, 2);"
@@ -69,6 +70,7 @@ def cancelled(server: Server, store: Path, database: str, files: dict[str, str],
         return running.result(60)
 
 
+@on_both
 def test_the_invalid_index_that_a_broken_build_leaves_is_named(server: Server, database: str, store: Path) -> None:
     files = {"001_t.sql": TWICE, "002_i.sql": UNIQUE}
     error = fails(server, store, database, files)
@@ -80,6 +82,7 @@ def test_the_invalid_index_that_a_broken_build_leaves_is_named(server: Server, d
     assert indexes(server, database) == "i1 true"
 
 
+@on_both
 def test_a_rebuild_that_is_ended_names_its_leftover_and_the_next_run_drops_it(
     server: Server, database: str, store: Path
 ) -> None:
@@ -95,6 +98,7 @@ def test_a_rebuild_that_is_ended_names_its_leftover_and_the_next_run_drops_it(
         assert indexes(server, database) == "i1 true"
 
 
+@on_one
 def test_an_index_that_somebody_else_builds_is_not_taken_for_ours(server: Server, database: str, store: Path) -> None:
     files = {"001_t.sql": TWICE, "002_i.sql": UNIQUE}
     fails(server, store, database, files)
@@ -112,6 +116,7 @@ def test_an_index_that_somebody_else_builds_is_not_taken_for_ours(server: Server
     assert ledger(server, database) == "001 applied 2,002 applying 0"
 
 
+@on_one
 def test_an_index_that_was_there_before_is_never_taken_for_the_files_own(
     server: Server, database: str, store: Path
 ) -> None:
@@ -128,6 +133,7 @@ def test_an_index_that_was_there_before_is_never_taken_for_the_files_own(
     assert ledger(server, database) == "001 applied 3,002 applying 0"
 
 
+@on_one
 def test_an_index_of_another_schema_is_not_taken_for_the_tenants(server: Server, database: str, store: Path) -> None:
     server.psql("CREATE SCHEMA org_1; CREATE TABLE t (id int); CREATE INDEX i1 ON t (id);", database)
     server.psql("CREATE TABLE org_1.t (id int, n int); INSERT INTO org_1.t VALUES (1, 1), (1, 2)", database)
@@ -140,6 +146,7 @@ def test_an_index_of_another_schema_is_not_taken_for_the_tenants(server: Server,
     assert indexes(server, database, "org_1.t") == "i1 true"
 
 
+@on_both
 def test_a_partition_whose_detachment_was_cut_is_named_and_finalized(
     server: Server, database: str, store: Path
 ) -> None:
@@ -155,6 +162,7 @@ def test_a_partition_whose_detachment_was_cut_is_named_and_finalized(
     assert server.psql("SELECT count(*) FROM pg_inherits", database) == "0"
 
 
+@on_one
 def test_what_fails_in_a_file_without_a_transaction_leaves_nothing_of_the_statement(
     server: Server, database: str, store: Path
 ) -> None:
@@ -171,6 +179,7 @@ def test_what_fails_in_a_file_without_a_transaction_leaves_nothing_of_the_statem
     assert ledger(server, database) == "001 applied 2,002 applied 3"
 
 
+@on_one
 def test_what_ran_before_a_file_that_hardly_began_is_undone_all_the_same(
     server: Server, database: str, store: Path
 ) -> None:
@@ -193,6 +202,7 @@ def test_what_ran_before_a_file_that_hardly_began_is_undone_all_the_same(
     assert ledger(server, database) == "001 applied 2,002 applied 1,003 applied 1"
 
 
+@on_one
 def test_a_file_that_is_half_through_is_to_be_finished_before_its_run_is_undone(
     server: Server, database: str, store: Path
 ) -> None:
@@ -219,6 +229,7 @@ def test_a_file_that_is_half_through_is_to_be_finished_before_its_run_is_undone(
     assert ledger(server, database) == "001 applied 2"
 
 
+@on_one
 def test_a_procedure_that_commits_by_itself_runs_only_where_it_may_run_twice(
     server: Server, database: str, store: Path
 ) -> None:
@@ -232,6 +243,7 @@ def test_a_procedure_that_commits_by_itself_runs_only_where_it_may_run_twice(
     assert server.psql("SELECT sum(n) FROM t", database) == "0"
 
 
+@on_one
 def test_the_role_that_a_script_takes_on_needs_no_right_to_the_ledger(
     server: Server, database: str, store: Path
 ) -> None:

@@ -25,7 +25,9 @@ from ansible_collections.saasops.runbook.tests.lab.postgres import Server
 from ansible_collections.saasops.runbook.tests.lab.restores import outcome, process, until
 from ansible_collections.saasops.runbook.tests.lab.traffic import Readers
 
-pytestmark = pytest.mark.parametrize("server", [15], indirect=True)
+on_one = pytest.mark.parametrize("server", [15], indirect=True)
+# transaction_timeout exists from 17 on
+on_both = pytest.mark.parametrize("server", [15, 18], indirect=True)
 
 TABLE = {"001_t.sql": "CREATE TABLE t (id int, n int); INSERT INTO t SELECT g, g FROM generate_series(1, 100) g;"}
 SLOW = {**TABLE, "002_slow.sql": "ALTER TABLE t ADD a int;\nSELECT pg_sleep(3);\nALTER TABLE t ADD b int;"}
@@ -67,6 +69,7 @@ def building(server: Server) -> Callable[[], bool]:
     return lambda: server.psql(sql) == "1"
 
 
+@on_both
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_module_that_is_killed_in_a_transaction_leaves_nothing_of_it(
     server: Server, database: str, store: Path, number: signal.Signals
@@ -87,6 +90,7 @@ def test_a_module_that_is_killed_in_a_transaction_leaves_nothing_of_it(
     assert ledger(server, database) == "001 applied 2,002 applied 3"
 
 
+@on_both
 def test_a_module_that_is_stopped_dead_keeps_no_reader_waiting_beyond_the_limit(
     server: Server, database: str, store: Path
 ) -> None:
@@ -110,6 +114,7 @@ def test_a_module_that_is_stopped_dead_keeps_no_reader_waiting_beyond_the_limit(
     assert columns(server, database) == "id n"
 
 
+@on_one
 def test_a_build_whose_module_was_killed_is_ended_and_made_again(server: Server, database: str, store: Path) -> None:
     migrations.run(server, store, database, TABLE)
     with contextlib.closing(psycopg2.connect(server.dsn(database))) as other, other.cursor() as cursor:
@@ -127,6 +132,7 @@ def test_a_build_whose_module_was_killed_is_ended_and_made_again(server: Server,
     assert server.psql(f"{valid} WHERE indrelid = 't'::regclass", database) == "i1true i2true"
 
 
+@on_one
 def test_a_session_that_is_cut_is_rolled_back_and_named(server: Server, database: str, store: Path) -> None:
     migrations.run(server, store, database, TABLE)
     with process("pg_migrate", given(server, store, database, SLOW)) as child:
@@ -138,6 +144,7 @@ def test_a_session_that_is_cut_is_rolled_back_and_named(server: Server, database
     assert columns(server, database) == "id n"
 
 
+@on_one
 def test_a_commit_whose_answer_is_lost_is_looked_up_in_the_ledger(
     server: Server, database: str, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +174,7 @@ def test_a_commit_whose_answer_is_lost_is_looked_up_in_the_ledger(
     assert ledger(server, database) == "001 applied 2"
 
 
+@on_one
 def test_a_server_that_dies_in_the_middle_leaves_all_or_nothing_of_a_file(store: Path, server: Server) -> None:
     assert server.is_running
     with postgres.running(15) as other:
@@ -182,6 +190,7 @@ def test_a_server_that_dies_in_the_middle_leaves_all_or_nothing_of_a_file(store:
         assert ledger(other, "d") == "001 applied 2,002 applied 3"
 
 
+@on_one
 def test_a_full_disk_rolls_back_and_leaves_the_database_as_it_was(server: Server, database: str, store: Path) -> None:
     migrations.run(server, store, database, TABLE)
     text = (
@@ -204,6 +213,7 @@ def test_a_full_disk_rolls_back_and_leaves_the_database_as_it_was(server: Server
     assert migrations.run(server, store, database, {**TABLE, "002_big.sql": "ALTER TABLE t ADD a int;"}).changed
 
 
+@on_one
 def test_a_standby_that_is_away_keeps_no_reader_waiting_beyond_the_limit(store: Path, server: Server) -> None:
     assert server.is_running
     with postgres.running(15) as other:
@@ -219,6 +229,7 @@ def test_a_standby_that_is_away_keeps_no_reader_waiting_beyond_the_limit(store: 
         assert ledger(other, "d") == "001 applied 2,002 applied 1"
 
 
+@on_one
 def test_two_runs_at_once_apply_each_file_once(server: Server, database: str, store: Path) -> None:
     files = {**TABLE, "002_s.sql": "ALTER TABLE t ADD a int; SELECT pg_sleep(0.5);"}
     ended: list[str] = []
@@ -239,6 +250,7 @@ def test_two_runs_at_once_apply_each_file_once(server: Server, database: str, st
     assert columns(server, database) == "id n a"
 
 
+@on_one
 def test_a_controller_that_is_killed_leaves_what_the_next_run_goes_on_from(
     server: Server, database: str, store: Path, tmp_path: Path
 ) -> None:
