@@ -144,6 +144,8 @@ def _alone(at: _At) -> str:
     """Outside a transaction; a sentence when it was found done."""
     if at.resumed and _found_done(at):
         return _THROUGH
+    if not at.resumed:
+        _free(at)
     at.book.write(at.book.own, at.place, at.place + 1)
     session, limits, statement, verdict = at.session, at.limits, at.statement, at.verdict
     longest = limits.lock_limit if at.heavy else limits.limit
@@ -200,6 +202,14 @@ def _found_done(at: _At) -> bool:
         return not debris.look(at.session, replace(verdict, index=(schema, *verdict.index)))
     _clear(at)
     return False
+
+
+def _free(at: _At) -> None:
+    """Before a build is noted as begun: what is there now is not of it. Raises OpsError index_exists."""
+    contented = any(token.upper == "EXISTS" for token in at.statement.tokens)
+    for one in debris.look(at.session, at.verdict) if at.verdict.kind == debris.CREATE else ():
+        if not (contented and one.state == debris.VALID):
+            raise OpsError("index_exists", f"The index {one.name} is there already.", "", {"sqlstate": _EXISTS})
 
 
 def _clear(at: _At) -> None:
