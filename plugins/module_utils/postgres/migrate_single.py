@@ -160,9 +160,10 @@ def _alone(at: _At) -> str:
         except OpsError as error:
             if at.resumed and state_of(error) in _ALREADY and verdict.kind != debris.CREATE:
                 return _THROUGH
-            if at.resumed and state_of(error) == _PENDING and _detaches(statement):
+            second = re.sub(r"(?i)\bCONCURRENTLY\s*\Z", "FINALIZE", text)
+            if at.resumed and state_of(error) == _PENDING and _detaches(statement) and second != text:
                 # the run before came to its second half only
-                text = re.sub(r"(?i)\bCONCURRENTLY\s*\Z", "FINALIZE", statement.text)
+                text = second
                 continue
             pause = pause_after(tries, limits, at.hands)
             if state_of(error) not in AGAIN or time.monotonic() + pause >= end:
