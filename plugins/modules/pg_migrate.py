@@ -122,7 +122,8 @@ options:
     type: str
     default: 60s
   limit:
-    description: How long one statement outside a transaction may last, and the command of the engine V(command).
+    description: How long one statement of a file that is no single transaction may last, and the command of the engine
+      V(command).
     type: str
     default: 1h
   command:
