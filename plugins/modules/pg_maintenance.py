@@ -55,7 +55,7 @@ options:
   measures:
     description:
       - What may be done. V(reindex) is REINDEX CONCURRENTLY of indexes that are mostly air, and the removal of what
-        broken rebuilds left.
+        broken rebuilds and a killed C(pg_repack) left.
       - V(rewrite) builds tables anew that are mostly air, with C(pg_repack) where it is installed, else with VACUUM
         FULL, but that only while a window of C(saasops_windows) is open.
     type: list
@@ -144,13 +144,16 @@ options:
     description: C(maintenance_work_mem) of each connection, for instance V(256MB).
     type: str
   max_lag:
-    description: Bytes that a standby may lag behind. Above it nothing new is begun.
+    description: Bytes that a standby may lag behind; V(256000000) when left out, V(0) for no limit. Above it nothing
+      new is begun, and after O(patience) what runs is cancelled.
     type: int
   max_active:
-    description: Sessions of others that may be at work. Above it nothing new is begun.
+    description: Sessions of others that may be at work. Above it nothing new is begun, and after O(patience) what runs
+      is cancelled.
     type: int
   patience:
-    description: How long that may be so before the call ends with V(maintenance_stopped).
+    description: How long that may be so before what runs is cancelled and the call ends with V(maintenance_stopped).
+      An emergency against wraparound goes on.
     type: str
     default: 1m
   max_tables:
@@ -168,7 +171,7 @@ options:
     type: str
     default: 10s
   rewrite_timeout:
-    description: The longest that the rewrite of one table may take.
+    description: The longest that the rewrite of one table may take, if the budget does not end before.
     type: str
     default: 10m
   truncate:

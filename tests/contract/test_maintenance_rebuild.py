@@ -28,20 +28,10 @@ def store(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
-def bloat(server: Server, database: str) -> None:
-    server.psql(
-        "CREATE TABLE orders (id int PRIMARY KEY, note text) WITH (autovacuum_enabled = off);"
-        "INSERT INTO orders SELECT g, repeat(md5(g::text), 3) FROM generate_series(1, 20000) g",
-        db=database,
-    )
-    server.psql("DELETE FROM orders WHERE id % 10 <> 0", db=database)
-    upkeep.vacuum(server, database)
-
-
 @pytest.fixture
 def bloated(server: Server, database: str) -> str:
     """A table of 20,000 rows of which one in ten is left, vacuumed: table and index are nine tenths air."""
-    bloat(server, database)
+    upkeep.bloat(server, database)
     return database
 
 
@@ -139,7 +129,7 @@ def test_without_a_window_no_table_is_rewritten(server: Server, bloated: str, st
 def test_a_server_elsewhere_whose_free_space_nobody_can_tell_is_not_rewritten(store: Path) -> None:
     # another address of this machine, which nothing says to be its own
     with postgres.running(18, settings={"listen_addresses": "127.0.0.1,127.0.0.2"}) as server:
-        bloat(server, "postgres")
+        upkeep.bloat(server, "postgres")
         login = acts.connection(server, host="127.0.0.2")
         result = maintain(server, store, "postgres", windows=("night",), connection=login, **REWRITE)
     assert planned(result) == []

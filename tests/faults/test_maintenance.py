@@ -15,7 +15,7 @@ import pytest
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.tests.lab import acts, disk, postgres, processes, standby, upkeep
-from ansible_collections.saasops.runbook.tests.lab.playbooks import inventory, start
+from ansible_collections.saasops.runbook.tests.lab.playbooks import start
 from ansible_collections.saasops.runbook.tests.lab.postgres import Server
 from ansible_collections.saasops.runbook.tests.lab.upkeep import done, maintain, planned
 
@@ -48,21 +48,6 @@ def due(server: Server, database: str) -> str:
 SLOWLY = {"measures": ["vacuum"], "jobs": 1, "cost_delay": 50, "cost_limit": 50}
 
 
-def running(server: Server, store: Path, database: str) -> Path:
-    folder = store.parent / "run"
-    folder.mkdir(exist_ok=True)
-    return inventory(
-        folder,
-        {
-            "saasops_system": "test",
-            "saasops_database": database,
-            "saasops_connection": acts.connection(server),
-            "saasops_store": {"path": str(store)},
-            "saasops_maintenance": SLOWLY,
-        },
-    )
-
-
 def the_rest(server: Server, store: Path, database: str) -> None:
     """What was done is not done again, what was not is."""
     assert list(done(maintain(server, store, database, measures=["vacuum"]))) == [("vacuum", "public.slow")]
@@ -79,7 +64,7 @@ SLOW_RUNS = (
 def test_a_killed_module_leaves_the_rest_to_the_next_run(
     server: Server, due: str, store: Path, number: signal.Signals
 ) -> None:
-    with start("maintenance", running(server, store, due)) as run:
+    with start("maintenance", upkeep.inventory_of(server, store, due, SLOWLY)) as run:
         upkeep.wait_until(server, SLOW_RUNS, due, 60)
         for pid in processes.modules(run.pid):
             os.kill(pid, number)
@@ -96,7 +81,7 @@ def test_a_killed_module_leaves_the_rest_to_the_next_run(
 def test_beside_a_run_that_lives_on_without_its_controller_a_second_one_is_refused(
     server: Server, due: str, store: Path
 ) -> None:
-    with start("maintenance", running(server, store, due)) as run:
+    with start("maintenance", upkeep.inventory_of(server, store, due, SLOWLY)) as run:
         upkeep.wait_until(server, SLOW_RUNS, due, 60)
         left = processes.modules(run.pid)
         assert left

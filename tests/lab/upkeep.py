@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 from ansible_collections.saasops.runbook.plugins.module_utils.execute import maintenance
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Result
 from ansible_collections.saasops.runbook.tests.lab import acts
+from ansible_collections.saasops.runbook.tests.lab.playbooks import inventory
 from ansible_collections.saasops.runbook.tests.lab.postgres import Server
 
 if TYPE_CHECKING:
@@ -87,6 +88,40 @@ def maintain(
     """pg_maintenance of a database of a lab server; lines gets what it shows and warns of."""
     context = replace(acts.context(check, lines), windows=windows)
     return maintenance.execute(acts.parameters(server, store, database, options), context)
+
+
+def inventory_of(server: Server, store: Path, database: str, options: Mapping[str, object], **more: object) -> Path:
+    """An inventory of one host for the playbook maintenance, beside the store; options are saasops_maintenance."""
+    folder = store.parent / "run"
+    folder.mkdir(exist_ok=True)
+    return inventory(
+        folder,
+        {
+            "saasops_system": "test",
+            "saasops_database": database,
+            "saasops_connection": acts.connection(server),
+            "saasops_store": {"path": str(store)},
+            "saasops_maintenance": dict(options),
+            **more,
+        },
+    )
+
+
+def bloat(server: Server, database: str) -> None:
+    """A table of 20,000 rows of which one in ten is left, vacuumed: table and index are nine tenths air."""
+    server.psql(
+        "CREATE TABLE orders (id int PRIMARY KEY, note text) WITH (autovacuum_enabled = off);"
+        "INSERT INTO orders SELECT g, repeat(md5(g::text), 3) FROM generate_series(1, 20000) g",
+        db=database,
+    )
+    server.psql("DELETE FROM orders WHERE id % 10 <> 0", db=database)
+    vacuum(server, database)
+
+
+def outcomes(result: Result) -> list[tuple[str, str]]:
+    """(kind, outcome) of every act that was begun, in the order of their ends."""
+    found = cast("list[Mapping[str, object]]", result.evidence["acts"])
+    return [(str(item["kind"]), str(item["outcome"])) for item in found]
 
 
 def done(result: Result) -> dict[tuple[str, str], Mapping[str, object]]:

@@ -95,6 +95,21 @@ def leftover(index: Index) -> Act | None:
     return _act(LEFTOVER, index, reason, 0.1, {"bytes": index.bytes})
 
 
+def unfinished(table: Table) -> Act:
+    """What an ended pg_repack left on a table, where none works now."""
+    return Act(
+        kind=LEFTOVER,
+        database=table.database,
+        schema=table.schema,
+        name=table.name,
+        oid=table.oid,
+        table=table.oid,
+        reason="an ended pg_repack left its log and trigger: every write is logged, and no other can begin",
+        seconds=0.1,
+        options=(REPACK,),
+    )
+
+
 def _act(kind: str, index: Index, reason: str, seconds: float, numbers: dict[str, object]) -> Act:
     return Act(
         kind=kind,

@@ -13,6 +13,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.maintenance
     ANALYZE,
     FREEZE,
     REINDEX,
+    REWRITE,
     VACUUM,
     Act,
     Index,
@@ -28,6 +29,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.maintenance
     rebuild,
     rewrite,
     suspect,
+    unfinished,
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.maintenance_needs import (
     STATISTIC,
@@ -53,7 +55,8 @@ Marks = Mapping[str, Mark]
 class Survey:
     """One database as it was read. airs: by oid of a table, (share of air, whether it was measured).
 
-    all_seen: whether the role may see what everybody else holds.
+    all_seen: whether the role may see what everybody else holds. unfinished: oids of tables on which an ended pg_repack
+    left something; superuser: whether the role may remove that.
     """
 
     database: str
@@ -66,6 +69,8 @@ class Survey:
     rooms: Mapping[int, Room] = field(default_factory=dict)
     temporary_age: int = 0
     all_seen: bool = True
+    unfinished: tuple[int, ...] = ()
+    superuser: bool = True
 
 
 @dataclass(frozen=True)
@@ -220,6 +225,15 @@ def _rebuilds(
     pace: Pace,
 ) -> list[Act]:
     acts: list[Act | None] = []
+    for oid in survey.unfinished:
+        table = tables.get(oid)
+        wish = Wish(skip=True) if table is None else wishes.of(table)
+        if table is None or wish.skip or not {REINDEX, REWRITE} & set(wish.measures):
+            continue
+        if survey.superuser:
+            acts.append(unfinished(table))
+        else:
+            found.remarks.append(f"An ended pg_repack left its trigger on {table.title}; only a superuser removes it.")
     for oid, (air, measured) in survey.airs.items():
         table = tables.get(oid)
         if table is None or table.autovacuum:

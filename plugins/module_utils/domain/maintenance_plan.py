@@ -102,9 +102,14 @@ def ordered(acts: Sequence[Act]) -> list[Act]:
 
 
 def without_doubles(acts: Sequence[Act]) -> list[Act]:
-    """A rewrite does what vacuum, analyze and reindex of its table would do."""
+    """A rewrite does what vacuum, analyze and reindex of its table would do, but for what an ended pg_repack left."""
     rewritten = {(act.database, act.table) for act in acts if act.kind == REWRITE}
-    return [act for act in acts if act.kind == REWRITE or (act.database, act.table) not in rewritten]
+
+    def kept(act: Act) -> bool:
+        ours = act.kind == REWRITE or (act.kind == LEFTOVER and act.oid == act.table)
+        return ours or (act.database, act.table) not in rewritten
+
+    return [act for act in acts if kept(act)]
 
 
 def within(acts: Sequence[Act], budget: Budget) -> tuple[list[Act], list[tuple[Act, str]]]:

@@ -38,13 +38,14 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.maintenance
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Plan
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.maintenance_build import Builder
-from ansible_collections.saasops.runbook.plugins.module_utils.execute.maintenance_run import (
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.maintenance_crew import (
     STOPPED,
     TIME_IS_UP,
     Crew,
+    Fence,
     Outcome,
-    Runner,
 )
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.maintenance_run import Runner
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.maintenance_survey import (
     Reading,
     chosen,
@@ -60,6 +61,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.execute.maintenanc
     would,
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Context, Result
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres import repack
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.facts import read_server, refuse_pooler
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.leftovers import end_leftovers, mark_of
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.locks import hold
@@ -81,6 +83,9 @@ from ansible_collections.saasops.runbook.plugins.module_utils.store.open import 
 REMEMBER = 10.0
 PROBE_TOTAL = 8
 LEAVING = 10.0
+SWEEPING = 6.0
+# bytes that a standby may lag when nobody says otherwise, as in cleanup
+LAG = 256_000_000
 ORDERLY = 3.0
 
 
@@ -197,9 +202,27 @@ def execute(params: dict[str, object], context: Context) -> Result:
         context.authorise(plan)
         for name in sorted(names):
             hold(control, run.system, name)
-        cleaned = end_leftovers(target, control, target.connection.application_name, [])
-        _until_gone(control, target.connection.application_name)
-        return _carry_out(run, target, memory, decision, plan, evidence, cleaned)
+        cleaned = _end_dead_run(run, target, control, names)
+        fence = Fence(control, run.system, names[0])
+        return _carry_out(run, target, memory, decision, plan, evidence, cleaned, fence)
+
+
+def _end_dead_run(run: Run, target: Target, control: Session, names: Sequence[str]) -> list[str]:
+    """End what an interrupted run left working, and remove what its pg_repack left on tables; says what was done."""
+    mark = target.connection.application_name
+    cleaned = []
+    for name in (mark, mark + repack.SUFFIX):
+        cleaned += end_leftovers(target, control, name, [])
+        _until_gone(control, name)
+    for database in names if cleaned else []:
+        with contextlib.closing(target.session(database)) as session:
+            prepare(session, run.manner)
+            for table in repack.leftovers(session):
+                # without the right to it the table's own act tells
+                with contextlib.suppress(OpsError):
+                    if repack.sweep(session, table, SWEEPING, run.manner.lock_timeout) == repack.DROPPED:
+                        cleaned.append(f"what pg_repack left on a table of {database} removed")
+    return cleaned
 
 
 def _until_gone(control: Session, mark: str) -> None:
@@ -227,15 +250,19 @@ def _carry_out(
     plan: Plan,
     evidence: dict[str, object],
     cleaned: list[str],
+    fence: Fence,
 ) -> Result:
     context = run.context
     budget = decision.budget.seconds
+    lag = _whole(run.params, "max_lag")
+    lag = LAG if lag is None else lag
     crew = Crew(
         target=target,
         context=context,
         manner=run.manner,
         limits=Limits(
-            lag=_whole(run.params, "max_lag"),
+            lag=lag or None,
+            asked=run.params.get("max_lag") is not None,
             active=_whole(run.params, "max_active"),
             patience=_seconds(run.params, "patience") or 60.0,
             mark=target.connection.application_name,
@@ -246,6 +273,7 @@ def _carry_out(
         truncate=str(run.params.get("truncate") or "auto"),
         due=run.due,
         done=_Remembering(run, memory),
+        fence=fence,
         heavy=Builder(target, context, run.manner, _seconds(run.params, "rewrite_timeout") or 600.0),
     )
     runner = Runner(crew, decision.acts)

@@ -7,17 +7,18 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.maintenance import LEFTOVER, REINDEX, Act
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.maintenance_bloat import REPACK
-from ansible_collections.saasops.runbook.plugins.module_utils.execute.maintenance_run import (
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.maintenance_crew import (
     AUTOVACUUM,
     FAILED,
     Outcome,
 )
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.maintenance_repack import Repack
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Context
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.maintenance_acts import (
     DONE,
@@ -74,15 +75,15 @@ SELECT count(*) FROM pg_locks w JOIN pg_locks h ON h.relation = w.relation AND h
 
 @dataclass(frozen=True)
 class Builder:
-    """rewrite_seconds: the longest that one VACUUM FULL may take."""
+    """rewrite_seconds: the longest that the rewrite of one table may take."""
 
     target: Target
     context: Context
     manner: Manner
     rewrite_seconds: float
 
-    def __call__(self, session: Session, act: Act, left: float | None) -> Outcome:
-        """Do one act. left: seconds of the budget, None without."""
+    def __call__(self, session: Session, act: Act, left: float | None, halted: Callable[[], bool]) -> Outcome:
+        """Do one act. left: seconds of the budget, None without. halted: whether the work is to end now."""
         began = time.monotonic()
         before = see(session, act)
         if before is None:
@@ -95,7 +96,7 @@ class Builder:
             elif act.kind == REINDEX:
                 outcome = self._reindex(session, act, before, left)
             else:
-                outcome = self._rewrite(session, act, before, left)
+                outcome = self._rewrite(session, act, before, left, halted)
         except OpsError as error:
             if error.code in ("session_ended", "server_unreachable", "interrupted", "lock_lost", "lease_lost"):
                 raise
@@ -104,7 +105,9 @@ class Builder:
         return outcome
 
     def _drop(self, session: Session, act: Act, before: Seen) -> Outcome:
-        """DROP INDEX CONCURRENTLY of one leftover, if nobody builds there by now."""
+        """DROP INDEX CONCURRENTLY of one leftover, if nobody builds there by now; or what a pg_repack left."""
+        if REPACK in act.options:
+            return self._repack.clean(session, act, before)
         found = session.rows(render(_DEBRIS, table=act.table, oid=act.oid))
         if not found:
             return Outcome(act, GONE, before)
@@ -162,11 +165,19 @@ class Builder:
         """What a rebuild that was ended left behind; while somebody is in its way it stays for the next run."""
         with contextlib.suppress(OpsError):
             for row in session.rows(render(_DEBRIS, table=table, oid=0)):
-                self._unhurried(session, _drop_sql(str(row["schema"]), str(row["name"])), SWEEP)
+                # begins with another word than the acts do, so that the end of the work does not end it
+                self._unhurried(session, "/* left */ " + _drop_sql(str(row["schema"]), str(row["name"])), SWEEP)
 
-    def _rewrite(self, session: Session, act: Act, before: Seen, left: float | None) -> Outcome:
+    @property
+    def _repack(self) -> Repack:
+        return Repack(self.target, self.context, self.manner)
+
+    def _rewrite(
+        self, session: Session, act: Act, before: Seen, left: float | None, halted: Callable[[], bool]
+    ) -> Outcome:
+        seconds = self.rewrite_seconds if left is None else min(left, self.rewrite_seconds)
         if REPACK in act.options:
-            return self._repack(session, act, before)
+            return self._repack(session, act, before, seconds, halted)
         time.sleep(STILL)
         now = see(session, act)
         if now is None:
@@ -174,7 +185,6 @@ class Builder:
         if now.others or now.activity != before.activity:
             return Outcome(act, IN_USE, before, said=["somebody reads or writes the table"])
         self.context.admission.confirm()
-        seconds = self.rewrite_seconds if left is None else min(left, self.rewrite_seconds)
         sql = render("VACUUM (FULL, ANALYZE, SKIP_LOCKED) {name:I}", name=(act.schema, act.name))
         waiting = render(_WAITING, pid=session.pid, table=act.table, database=act.database)
         with self._watched(session, waiting, WAITED) as given_up:
@@ -212,19 +222,6 @@ class Builder:
         finally:
             over.set()
             thread.join(5)
-
-    def _repack(self, session: Session, act: Act, before: Seen) -> Outcome:
-        """pg_repack of one table. It never ends a session that is in its way (--no-kill-backend)."""
-        self.context.admission.confirm()
-        name = str(session.value(render("SELECT {oid}::regclass::text", oid=act.table)))
-        argv = [self.target.program("pg_repack"), "--no-kill-backend", "--wait-timeout", "10", "--no-order"]
-        with self.target.environment(act.database) as env:
-            done = self.target.transport.run([*argv, "--table", name], env=env, timeout=self.rewrite_seconds)
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()[-3:]
-        # what waited too long is told as a warning or a notice, and the program ends well
-        after = see(session, act)
-        sizes = after is not None and before.bytes is not None and (after.bytes or 0) < before.bytes
-        return Outcome(act, DONE if done.code == 0 and sizes else FAILED, before, after, said)
 
 
 def _drop_sql(schema: str, name: str) -> str:

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Carry acts out over several connections: light ones beside each other, rebuilds one after another.
 
-Threads do the work. The main thread watches load, lag and time, and is where a signal arrives; then it cancels what
-runs through a session of its own and waits for the threads.
+Threads do the work. The main thread watches the lock, load, lag and time, and is where a signal arrives; then it
+cancels what runs through a session of its own and waits for the threads.
 """
 
 from __future__ import annotations
@@ -12,88 +12,46 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.maintenance import ANALYZE, FREEZE, VACUUM, Act
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.maintenance_crew import (
+    AUTOVACUUM,
+    FAILED,
+    LOOK,
+    NOT_NEEDED,
+    STOPPED,
+    TIME_IS_UP,
+    Crew,
+    Outcome,
+    Sessions,
+    Watch,
+)
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.progress import Pace, Ticker
-from ansible_collections.saasops.runbook.plugins.module_utils.module import Context
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.maintenance_acts import (
+    CANCELLED,
     DONE,
     GONE,
+    LATE,
     LOCKED,
-    Manner,
-    Seen,
     prepare,
     proven,
     run,
     see,
     statement,
 )
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.maintenance_load import Limits, too_much
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.sql import render
 
-TIME_IS_UP = "the time is used up"
-NOT_NEEDED, AUTOVACUUM, STOPPED, FAILED = "not needed", "autovacuum works on it", "stopped", "failed"
-LOOK = 1.0
 # the end of a thread's statement after it was cancelled
 ENDING = 15.0
-
-
-@dataclass
-class Outcome:
-    """What became of an act. before, after: counters; said: the server's words; seconds it took."""
-
-    act: Act
-    outcome: str
-    before: Seen | None = None
-    after: Seen | None = None
-    said: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-    facts: dict[str, object] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, object]:
-        """For the result: numbers before and after, what was read for it."""
-        act, before, after = self.act, self.before, self.after
-        found: dict[str, object] = {
-            "database": act.database,
-            "table": act.title,
-            "kind": act.kind,
-            "reason": act.reason,
-            "outcome": self.outcome,
-            "seconds": round(self.seconds, 3),
-        }
-        if before is not None and after is not None:
-            found["dead_before"], found["dead_after"] = before.dead, after.dead
-            found["bytes_before"], found["bytes_after"] = before.bytes, after.bytes
-            found["blocks_read"] = max(0, after.blocks - before.blocks)
-        if self.said:
-            found["said"] = self.said[:3]
-        return {**found, **self.facts}
-
-
-@dataclass(frozen=True)
-class Crew:
-    """What the threads share. due: whether a conditional act is due after its table was sampled.
-
-    ends: monotonic seconds at which the budget is used up; None without. lock_wait: seconds after which a table that
-    somebody holds is given up.
-    """
-
-    target: Target
-    context: Context
-    manner: Manner
-    limits: Limits
-    jobs: int
-    ends: float | None
-    lock_wait: float
-    truncate: str
-    due: Callable[[Session, Act], bool]
-    done: Callable[[Outcome], None]
-    heavy: Callable[[Session, Act, float | None], Outcome]
+# only the acts themselves: what cleans up after one that was ended begins with another word, and so do looks
+_CANCEL = """
+SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity
+ WHERE pid = ANY ({pids}) AND application_name = {mark} AND state = 'active'
+   AND query ~* '^(VACUUM|ANALYZE|REINDEX|DROP INDEX)'
+"""
 
 
 class Runner:
@@ -153,7 +111,7 @@ class Runner:
 
     def _together(self, control: Session, threads: Sequence[threading.Thread]) -> None:
         ticker, pace = Ticker(self._crew.context), Pace(self._count, "acts")
-        watch = _Watch(self._crew.limits)
+        watch = Watch(self._crew.limits, self._crew.context.warn)
         self._look(control, watch)
         for thread in threads:
             thread.start()
@@ -169,24 +127,31 @@ class Runner:
         if self._error is not None:
             self._end(control, threads)
 
-    def _look(self, control: Session, watch: _Watch) -> None:
+    def _look(self, control: Session, watch: Watch) -> None:
         crew = self._crew
-        if crew.ends is not None and time.monotonic() >= crew.ends and not self._stopped_for:
-            self._stopped_for = TIME_IS_UP
+        crew.fence()
+        if not self._stopped_for:
+            if crew.ends is not None and time.monotonic() >= crew.ends:
+                self._stopped_for = TIME_IS_UP
+            else:
+                why, patient = watch.look(control)
+                if why:
+                    self._hold.set()
+                else:
+                    self._hold.clear()
+                self._stopped_for = "" if patient else why
+        if self._stopped_for:
+            self._hold.clear()
             self._drop_what_is_not_urgent()
-            return
-        why, patient = watch.look(control)
-        if not why:
-            self._hold.clear()
-            return
-        self._hold.set()
-        if not patient:
-            self._stopped_for = why
-            self._stop.set()
-            self._hold.clear()
+            if self._stopped_for != TIME_IS_UP:
+                self._cancel(control, [pid for pid, act in list(self._running.items()) if not act.urgent])
+
+    def _cancel(self, control: Session, pids: Sequence[int]) -> None:
+        mark = self._crew.target.connection.application_name
+        control.value(render(_CANCEL, pids=list(pids) or [0], mark=mark))
 
     def _drop_what_is_not_urgent(self) -> None:
-        """The time is used up: an emergency is worked on to its end, nothing else is begun."""
+        """It is over: an emergency is worked on to its end, nothing else is begun."""
         with self._lock:
             groups = [*self._queue, *(group for _ready, group in self._waiting)]
             self._queue = deque(group for group in groups if any(act.urgent for act in group))
@@ -219,40 +184,29 @@ class Runner:
         self._hold.clear()
         deadline = time.monotonic() + ENDING
         while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline:
-            pids = list(self._running)
             with contextlib.suppress(OpsError):
-                mark = self._crew.target.connection.application_name
-                control.value(
-                    render(
-                        "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity"
-                        " WHERE pid = ANY ({pids}) AND application_name = {mark}",
-                        pids=pids or [0],
-                        mark=mark,
-                    )
-                )
+                self._cancel(control, list(self._running))
             for thread in threads:
                 thread.join(0.3)
 
     def _next(self) -> list[Act] | None:
-        """The next table's acts; None when there are no more. A table that is held comes again after a while."""
+        """The next table's acts; None when there are no more. A table that is held comes again after a while.
+
+        While a standby lags or the server is busy only emergencies are begun, which stand first in the queue.
+        """
         while not self._stop.is_set():
-            if self._hold.is_set():
-                time.sleep(0.1)
-                continue
             with self._lock:
-                if self._queue:
-                    return self._queue.popleft()
-                if not self._waiting:
+                if not self._queue and not self._waiting:
                     return None
-                ready, acts = self._waiting[0]
-                if ready <= time.monotonic():
-                    self._waiting.popleft()
+                ready, acts = (0.0, self._queue[0]) if self._queue else self._waiting[0]
+                if ready <= time.monotonic() and (not self._hold.is_set() or any(act.urgent for act in acts)):
+                    (self._queue or self._waiting).popleft()
                     return acts
             time.sleep(0.1)
         return None
 
     def _work(self) -> None:
-        with _Sessions(self._crew) as sessions:
+        with Sessions(self._crew) as sessions:
             try:
                 while True:
                     acts = self._next()
@@ -263,13 +217,19 @@ class Runner:
                 self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
+        if self._stopped_by_us(error):
+            return
         with self._lock:
-            if self._error is None and not self._stopped_by_us(error):
+            if self._error is None:
                 self._error = error
         self._stop.set()
 
+    def _over(self) -> bool:
+        """Whether what is no emergency is to end."""
+        return self._stop.is_set() or self._late.is_set()
+
     def _stopped_by_us(self, error: BaseException) -> bool:
-        return self._stop.is_set() and isinstance(error, OpsError) and error.details.get("sqlstate") == "57014"
+        return self._over() and isinstance(error, OpsError) and error.details.get("sqlstate") == CANCELLED
 
     def _group(self, session: Session, acts: list[Act]) -> None:
         for place, act in enumerate(acts):
@@ -277,7 +237,14 @@ class Runner:
                 with self._lock:
                     self._dropped += acts[place:]
                 return
-            outcome = self._act(session, act)
+            try:
+                outcome = self._act(session, act)
+            except OpsError as error:
+                if not self._stopped_by_us(error):
+                    raise
+                with self._lock:
+                    self._dropped += acts[place:]
+                return
             if outcome.outcome == LOCKED and self._again(act, acts[place:]):
                 return
             self._record(outcome)
@@ -292,6 +259,8 @@ class Runner:
         return True
 
     def _record(self, outcome: Outcome) -> None:
+        if outcome.outcome == LATE and self._stopped_for not in ("", TIME_IS_UP):
+            outcome.outcome = STOPPED
         with self._lock:
             self._outcomes.append(outcome)
             self._crew.done(outcome)
@@ -318,7 +287,7 @@ class Runner:
         except OpsError as error:
             if error.code in ("session_ended", "server_unreachable", "session_timeout", "server_starting"):
                 raise
-            if self._stop.is_set():
+            if self._stop.is_set() or self._stopped_by_us(error):
                 raise
             return Outcome(act, FAILED, before, said=[error.cause], seconds=time.monotonic() - began)
         finally:
@@ -326,13 +295,14 @@ class Runner:
         return Outcome(act, outcome, before, after, said, time.monotonic() - began, {"statement": sql})
 
     def _work_heavy(self) -> None:
-        with _Sessions(self._crew) as sessions:
+        with Sessions(self._crew) as sessions:
             try:
                 for act in self._heavy:
                     while self._hold.is_set() and not self._stop.is_set():
                         time.sleep(0.1)
-                    if self._stop.is_set() or self._late.is_set():
+                    if self._over():
                         return
+                    self._crew.fence()
                     session = sessions(act.database)
                     self._running[session.pid] = act
                     try:
@@ -340,52 +310,8 @@ class Runner:
                             self._record(self._act(session, act))
                             continue
                         left = None if self._crew.ends is None else max(1.0, self._crew.ends - time.monotonic())
-                        self._record(self._crew.heavy(session, act, left))
+                        self._record(self._crew.heavy(session, act, left, self._over))
                     finally:
                         self._running.pop(session.pid, None)
             except BaseException as error:  # noqa: BLE001 - the main thread raises it
                 self._fail(error)
-
-
-class _Sessions:
-    """One thread's connection: of one database at a time."""
-
-    def __init__(self, crew: Crew) -> None:
-        self._crew = crew
-        self._session: Session | None = None
-        self._database = ""
-
-    def __enter__(self) -> _Sessions:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        if self._session is not None:
-            self._session.close()
-
-    def __call__(self, database: str) -> Session:
-        if self._session is None or self._database != database:
-            if self._session is not None:
-                self._session.close()
-            self._session, self._database = self._crew.target.session(database), database
-            prepare(self._session, self._crew.manner)
-        return self._session
-
-
-class _Watch:
-    """Looks at load and lag, once in a while, and is patient for a while."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._since: float | None = None
-        self._looked = 0.0
-        self._why = ""
-
-    def look(self, control: Session) -> tuple[str, bool]:
-        """(what is too much, "" for nothing; whether it is still waited for)."""
-        if self._limits.none:
-            return "", True
-        now = time.monotonic()
-        if now - self._looked >= LOOK:
-            self._looked, self._why = now, too_much(control, self._limits)
-            self._since = None if not self._why else (now if self._since is None else self._since)
-        return self._why, self._since is None or now - self._since < self._limits.patience

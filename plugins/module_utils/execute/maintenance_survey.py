@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -39,6 +40,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.maintenan
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.maintenance_measure import Probe
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.repack import leftovers
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.sql import render
 
@@ -104,6 +106,8 @@ def survey(session: Session, target: Target, database: str, reading: Reading, ma
     found = _counted(found, probe, scope, wishes, marks)
     general = [wishes.general, *(replace(wishes.general, **rule.changes) for rule in wishes.rules)]  # type: ignore[arg-type]
     measures = {measure for wish in general for measure in wish.measures}
+    if {REINDEX, REWRITE} & measures:
+        found = replace(found, unfinished=tuple(leftovers(session)), superuser=_superuser(session))
     if REINDEX in measures:
         smallest = max(1, min(wish.index_waste for wish in general))
         indexes = indexes_of(session, database, smallest)
@@ -165,19 +169,22 @@ def _common_room(session: Session, target: Target, reading: Reading) -> Room:
     extension = str(session.value("SELECT extversion FROM pg_extension WHERE extname = 'pg_repack'") or "")
     client = ""
     if extension and reading.repack != "never":
-        with contextlib.suppress(OpsError):
+        with contextlib.suppress(OpsError, subprocess.TimeoutExpired):
             done = target.transport.run([target.program("pg_repack"), "--version"], timeout=30)
             match = re.search(rb"(\d+(?:\.\d+)+)", done.stdout)
             client = match.group(1).decode() if done.code == 0 and match else ""
-    superuser = session.value("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
     return Room(
         None,
         repack=extension,
         repack_client=client,
         repack_wanted=reading.repack,
-        superuser=bool(superuser),
+        superuser=_superuser(session),
         windows=reading.windows,
     )
+
+
+def _superuser(session: Session) -> bool:
+    return bool(session.value("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"))
 
 
 def _unique(session: Session, oid: int) -> bool:

@@ -12,7 +12,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors impo
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.maintenance import Act
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.maintenance_decide import Survey
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.maintenance_plan import Decision
-from ansible_collections.saasops.runbook.plugins.module_utils.execute.maintenance_run import (
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.maintenance_crew import (
     FAILED,
     STOPPED,
     TIME_IS_UP,

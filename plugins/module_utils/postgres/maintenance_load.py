@@ -13,7 +13,8 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.sql impor
 
 _ACTIVE = """
 SELECT count(*) FROM pg_stat_activity
- WHERE state = 'active' AND backend_type = 'client backend' AND application_name <> {mark} AND pid <> pg_backend_pid()
+ WHERE state = 'active' AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+   AND NOT starts_with(application_name, {mark})
 """
 _LAGS = """
 SELECT coalesce(nullif(application_name, ''), pid::text) AS name,
@@ -26,13 +27,15 @@ SELECT coalesce(nullif(application_name, ''), pid::text) AS name,
 class Limits:
     """lag: bytes that a standby may lag behind; active: sessions of others at work; None for any.
 
-    patience: seconds that it may be too much before the work stops. mark: our own application_name.
+    patience: seconds that it may be too much before the work stops. mark: how our own application_names begin.
+    asked: whether somebody set lag, who then wants to know when it cannot be seen.
     """
 
     lag: int | None = None
     active: int | None = None
     patience: float = 60.0
     mark: str = ""
+    asked: bool = True
 
     @property
     def none(self) -> bool:
@@ -52,7 +55,7 @@ def too_much(session: Session, limits: Limits) -> str:
             raise OpsError(
                 "not_permitted",
                 "The login role may not see how far standbys lag.",
-                "GRANT pg_monitor to it, or leave max_lag out.",
+                "GRANT pg_monitor to it, or set max_lag to 0.",
             )
         if float(str(row["bytes"])) > limits.lag:
             lag = human_size(float(str(row["bytes"])))

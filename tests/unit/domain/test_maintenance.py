@@ -321,3 +321,29 @@ def test_thresholds_that_mean_nothing_are_refused(options: dict[str, object], co
     with pytest.raises(OpsError) as caught:
         read_wishes(options)
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("wish", "superuser", "expected", "said"),
+    [
+        (Wish(), True, [(LEFTOVER, ("pg_repack",))], 0),
+        (Wish(measures=(REWRITE,)), True, [(LEFTOVER, ("pg_repack",))], 0),
+        (Wish(measures=(VACUUM,)), True, [], 0),
+        (Wish(skip=True), True, [], 0),
+        (Wish(), False, [], 1),
+    ],
+)
+def test_what_an_ended_pg_repack_left_is_removed_by_a_superuser_where_rebuilds_are_asked_for(
+    wish: Wish, superuser: bool, expected: list[tuple[str, tuple[str, ...]]], said: int
+) -> None:
+    survey = Survey("app", 150000, STANDARD, [HEALTHY], unfinished=(7, 8), superuser=superuser)
+    found = decide([survey], Scope(), Wishes(wish), {}, Budget(), Pace())
+    assert [(one.kind, one.options) for one in found.acts] == expected
+    assert len([remark for remark in found.remarks if "only a superuser" in remark]) == said
+
+
+def test_a_rewrite_comes_after_the_removal_of_what_a_pg_repack_left_on_its_table() -> None:
+    left = replace(act(LEFTOVER, 7), table=7, options=("pg_repack",))
+    index = replace(act(LEFTOVER, 9), table=7)
+    found, _left = within([act(REWRITE, 7), index, left], Budget())
+    assert [(one.kind, one.oid) for one in found] == [(LEFTOVER, 7), (REWRITE, 7)]
