@@ -61,7 +61,7 @@ def test_a_pg_repack_that_runs_out_of_time_is_ended_and_leaves_nothing(
     server: Server, bloated: str, store: Path, limit: str
 ) -> None:
     with upkeep.transaction(server, bloated, "SELECT 1"):
-        result = maintain(server, store, bloated, **options(server, **{limit: "4s"}))
+        result = maintain(server, store, bloated, **options(server, **{limit: "3s"}))
         assert outcomes(result) == [("rewrite", "out of time")]
         assert "pg_repack was ended" in str(result.evidence["acts"])
         assert left(server, bloated) == 0
