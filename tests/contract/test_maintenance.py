@@ -17,6 +17,7 @@ from ansible_collections.saasops.runbook.tests.lab.postgres import Server
 from ansible_collections.saasops.runbook.tests.lab.upkeep import done, maintain, planned
 
 BOTH = pytest.mark.parametrize("server", [15, 18], indirect=True)
+ALL = pytest.mark.parametrize("server", [15, 17, 18], indirect=True)
 NEWEST = pytest.mark.parametrize("server", [18], indirect=True)
 ORDERS = "CREATE TABLE orders (id int PRIMARY KEY, note text) WITH (autovacuum_enabled = off)"
 FILL = "INSERT INTO orders SELECT g, repeat(md5(g::text), 3) FROM generate_series(1, 3000) g"
@@ -42,7 +43,7 @@ def test_a_healthy_database_needs_nothing(server: Server, shop: str, store: Path
     assert (planned(result), result.changed) == ([], False)
 
 
-@BOTH
+@ALL
 def test_dead_rows_below_the_threshold_stay_and_above_it_go(server: Server, shop: str, store: Path) -> None:
     # autovacuum's own is 50 + 20 % of the rows, and we wait for half of the share: 318 <= 50 + 10 % of 2,682 that live
     server.psql("DELETE FROM orders WHERE id <= 318", db=shop)
@@ -96,7 +97,7 @@ def test_dead_long_values_make_a_vacuum(server: Server, database: str, store: Pa
     assert planned(maintain(server, store, database, measures=["vacuum"], thresholds={"dead_rows": 1000})) == []
 
 
-@BOTH
+@ALL
 def test_a_partitioned_parent_gets_statistics_and_again_after_its_partitions_changed(
     server: Server, database: str, store: Path
 ) -> None:
@@ -138,7 +139,7 @@ def test_materialized_and_unlogged_tables_are_maintained_temporary_and_foreign_o
     assert {name for _kind, name in found} == {"public.quick", "public.seen"}
 
 
-@BOTH
+@ALL
 def test_a_table_of_somebody_else_is_named_with_its_owner_and_fails_the_run(
     server: Server, shop: str, store: Path
 ) -> None:
@@ -225,7 +226,7 @@ def test_a_prepared_transaction_is_named_as_what_keeps_dead_rows(server: Server,
         server.psql("ROLLBACK PREPARED 'forgotten one'", db=shop)
 
 
-@BOTH
+@ALL
 def test_a_table_that_somebody_holds_does_not_keep_the_others_and_is_done_by_the_next_run(
     server: Server, shop: str, store: Path
 ) -> None:

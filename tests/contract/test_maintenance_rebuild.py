@@ -17,6 +17,7 @@ from ansible_collections.saasops.runbook.tests.lab.postgres import Server
 from ansible_collections.saasops.runbook.tests.lab.upkeep import done, maintain, planned
 
 BOTH = pytest.mark.parametrize("server", [15, 18], indirect=True)
+ALL = pytest.mark.parametrize("server", [15, 17, 18], indirect=True)
 NEWEST = pytest.mark.parametrize("server", [18], indirect=True)
 REINDEX = {"measures": ["reindex"], "thresholds": {"index_waste": 100_000}}
 REWRITE = {"measures": ["rewrite"], "thresholds": {"table_waste": 100_000}}
@@ -39,7 +40,7 @@ def here(server: Server) -> dict[str, object]:
     return {"space": str(server.data), **REWRITE}
 
 
-@BOTH
+@ALL
 @pytest.mark.parametrize("how", ["estimated", "measured"])
 def test_an_index_that_is_mostly_air_is_built_anew_once(server: Server, bloated: str, store: Path, how: str) -> None:
     if how == "measured":

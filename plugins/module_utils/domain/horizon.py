@@ -18,6 +18,7 @@ class Holder:
 
     name: the pid, gid, slot or standby. age: transaction ids since. seconds: how long, None when that is not known.
     database: the only one that it holds back, "" for all. catalogs: it holds back system catalogs only.
+    xid: the oldest transaction id that it may still see.
     """
 
     kind: str
@@ -27,6 +28,12 @@ class Holder:
     database: str = ""
     catalogs: bool = False
     detail: str = ""
+    xid: str = ""
+
+    @property
+    def key(self) -> str:
+        """Who it is and how far back: a standby or a slot that has moved on since is another one."""
+        return f"{self.kind} {self.name} at {self.xid}"
 
     def tell(self) -> str:
         """One sentence's part: who it is and since when."""

@@ -178,7 +178,7 @@ class Wish:
 class Mark:
     """What an earlier run left in the store about a table or an index; times are seconds ago.
 
-    held: the holder that kept it from removing what was dead, "" for none. bytes: its size after it was built anew.
+    held: key of the holder that kept it from removing what was dead, "" for none. bytes: size after it was built anew.
     """
 
     vacuumed: float | None = None

@@ -120,12 +120,13 @@ def _blocker(table: Table, holders: Sequence[Holder], mark: Mark) -> str:
     """Who keeps a vacuum from removing anything that the last one left; "" for nobody.
 
     All that was dead at the last vacuum and is dead still was held back; so is all that died since, when the holder is
-    older than that vacuum. A holder without a known age (a slot) is recognised by what the last run found.
+    older than that vacuum. A holder without a known age (a slot, a standby) is recognised by what the last run found,
+    as long as it has not moved on.
     """
     for holder in holders:
         if holder.seconds is not None and table.vacuumed is not None and table.vacuumed < holder.seconds:
             return holder.tell()
-        if mark.held and mark.held == f"{holder.kind} {holder.name}" and table.vacuumed is not None:
+        if mark.held and mark.held == holder.key and table.vacuumed is not None:
             return holder.tell()
     return ""
 

@@ -320,7 +320,8 @@ class _Remembering:
             oid, size = outcome.facts.get("index_oid"), outcome.facts.get("index_bytes_after")
             self._memory.note(f"{act.database}/{oid}", at=now, bytes=int(str(size)))
         else:
-            self._memory.note(name, vacuumed=now, held=_holder(self._run, outcome))
+            holder = _holder(self._run, outcome)
+            self._memory.note(name, vacuumed=now, held=holder.key if holder else "")
             if act.kind == REWRITE and outcome.after is not None:
                 self._memory.note(name, bytes=outcome.after.bytes or 0)
         if time.monotonic() - self._last >= REMEMBER:
@@ -328,13 +329,15 @@ class _Remembering:
             threading.Thread(target=_save, args=(self._memory, self._run.context), daemon=True).start()
 
 
-def _holder(run: Run, outcome: Outcome) -> str:
+def _holder(run: Run, outcome: Outcome) -> Holder | None:
     """Who kept dead rows from being removed, when at least half of them are still there."""
-    before, after = outcome.before, outcome.after
+    act, before, after = outcome.act, outcome.before, outcome.after
     if before is None or after is None or after.dead < max(1, before.dead // 2):
-        return ""
-    holders = run.holders.get(outcome.act.database, ())
-    return f"{holders[0].kind} {holders[0].name}" if holders else ""
+        return None
+    for holder in run.holders.get(act.database, ()):
+        if not holder.catalogs or act.schema == "pg_catalog":
+            return holder
+    return None
 
 
 def _save(memory: Memory, context: Context) -> None:
@@ -346,8 +349,7 @@ def _save(memory: Memory, context: Context) -> None:
 
 def _warn_held(run: Run, outcomes: Sequence[Outcome]) -> None:
     """Dead rows that stay are named together with whoever still sees them."""
-    held = [item for item in outcomes if item.outcome == DONE and _holder(run, item)]
+    held = [(item, holder) for item in outcomes if item.outcome == DONE for holder in [_holder(run, item)] if holder]
     if held:
-        stay = sum(item.after.dead for item in held if item.after is not None)
-        who = run.holders[held[0].act.database][0].tell()
-        run.context.warn(f"{stay:,} dead rows of {len(held)} tables stay: {who}.")
+        stay = sum(item.after.dead for item, _who in held if item.after is not None)
+        run.context.warn(f"{stay:,} dead rows of {len(held)} tables stay: {held[0][1].tell()}.")

@@ -25,21 +25,23 @@ SELECT CASE WHEN a.backend_type = 'walsender' THEN {standby} ELSE {session} END 
        extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS seconds,
        CASE WHEN a.backend_type = 'walsender' THEN '' ELSE coalesce(a.datname, '') END AS database,
        false AS catalogs,
-       concat_ws(', ', nullif(a.usename, ''), nullif(a.application_name, ''), a.state) AS detail
+       concat_ws(', ', nullif(a.usename, ''), nullif(a.application_name, ''), a.state) AS detail,
+       CASE WHEN coalesce(age(a.backend_xid), -1) > coalesce(age(a.backend_xmin), -1) THEN a.backend_xid
+            ELSE a.backend_xmin END::text AS xid
   FROM pg_stat_activity a
  WHERE (a.backend_xmin IS NOT NULL OR a.backend_xid IS NOT NULL) AND a.pid <> pg_backend_pid()
    AND NOT EXISTS (SELECT FROM pg_stat_progress_vacuum v WHERE v.pid = a.pid)
 UNION ALL
 SELECT {prepared}, gid, age(transaction)::bigint, extract(epoch FROM clock_timestamp() - prepared)::float8,
-       database::text, false, 'of ' || owner
+       database::text, false, 'of ' || owner, transaction::text
   FROM pg_prepared_xacts
 UNION ALL
 SELECT {slot}, slot_name::text, age(xmin)::bigint, NULL, '', false,
-       slot_type || CASE WHEN active THEN ', active' ELSE ', inactive' END
+       slot_type || CASE WHEN active THEN ', active' ELSE ', inactive' END, xmin::text
   FROM pg_replication_slots WHERE xmin IS NOT NULL
 UNION ALL
 SELECT {slot}, slot_name::text, age(catalog_xmin)::bigint, NULL, '', true,
-       slot_type || CASE WHEN active THEN ', active' ELSE ', inactive' END
+       slot_type || CASE WHEN active THEN ', active' ELSE ', inactive' END, catalog_xmin::text
   FROM pg_replication_slots WHERE catalog_xmin IS NOT NULL
 """
 
@@ -59,6 +61,7 @@ def horizon(session: Session) -> Horizon:
             database=str(row["database"]),
             catalogs=bool(row["catalogs"]),
             detail=str(row["detail"]),
+            xid=str(row["xid"]),
         )
         for row in session.rows(render(_HOLDERS, **kinds))
     )

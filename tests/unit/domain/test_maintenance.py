@@ -127,8 +127,9 @@ YOUNG = Holder(SESSION, "43", 10, seconds=60.0, database="app")
         (OLD, Mark(), [f"{VACUUM} blocked"]),
         (YOUNG, Mark(), [VACUUM]),
         (Holder(SLOT, "old", 10), Mark(), [VACUUM]),
-        (Holder(SLOT, "old", 10), Mark(held=f"{SLOT} old"), [f"{VACUUM} blocked"]),
-        (Holder(SLOT, "another", 10), Mark(held=f"{SLOT} old"), [VACUUM]),
+        (Holder(SLOT, "old", 10, xid="700"), Mark(held=Holder(SLOT, "old", 5, xid="700").key), [f"{VACUUM} blocked"]),
+        (Holder(SLOT, "old", 10, xid="701"), Mark(held=Holder(SLOT, "old", 5, xid="700").key), [VACUUM]),
+        (Holder(SLOT, "another", 10, xid="700"), Mark(held=Holder(SLOT, "old", 5, xid="700").key), [VACUUM]),
     ],
 )
 def test_a_vacuum_that_would_remove_nothing_is_blocked_by_name(holder: Holder, mark: Mark, expected: list[str]) -> None:
