@@ -204,6 +204,23 @@ def test_a_lost_connection_leaves_no_invalid_index(server: Server, table: str) -
     assert make(server, table).changed
 
 
+def test_no_index_is_dropped_once_the_lock_on_the_database_is_lost(server: Server, table: str) -> None:
+    server.psql("CREATE INDEX old ON t (twin)", table)
+
+    def cut() -> None:
+        until(lambda: server.psql(PHASE, table) == OLD_SNAPSHOTS)
+        server.psql("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted")
+        until(lambda: server.psql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == "0")
+        forgotten.close()
+
+    with contextlib.ExitStack() as forgotten:
+        forgotten.enter_context(transaction(server, table))
+        with meanwhile(cut):
+            error = refused(lambda: make(server, table, WANTED, {"name": "old", "table": "t", "state": "absent"}))
+    assert error.code in ("lock_lost", "session_ended")
+    assert server.psql(THERE, table) == "i true, old true"
+
+
 def test_timeouts_of_the_role_do_not_end_a_build(server: Server, table: str) -> None:
     server.psql(
         "CREATE ROLE hurried SUPERUSER LOGIN PASSWORD 'x'; ALTER ROLE hurried SET statement_timeout = '300ms';"

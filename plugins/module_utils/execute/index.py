@@ -30,7 +30,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.facts imp
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.index_watch import unbounded
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.indexes import fix_names
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.leftovers import end_leftovers, mark_of
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.locks import hold
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.locks import confirm, hold
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
 
@@ -187,10 +187,20 @@ def execute(params: dict[str, object], context: Context) -> Result:
             )
             return Result(plan, not plan.empty, message, _evidence(decision, made), before=reading.before(decision))
         context.authorise(plan)
-        hold(connect(holder), system, database)
+        guard = connect(holder)
+        hold(guard, system, database)
         # who carries the mark while we hold the lock is the backend of a killed run, which may build still
         made.cleaned += end_leftovers(target, reader, target.connection.application_name, [reader.pid])
-        failures = carry_out(decision, target, database, limits, int(str(params.get("jobs") or 2)), made, context)
+        failures = carry_out(
+            decision,
+            target,
+            database,
+            limits,
+            int(str(params.get("jobs") or 2)),
+            made,
+            context,
+            lambda: confirm(guard, system, database),
+        )
     undo = _undo(made, not failures)
     if failures:
         if undo:

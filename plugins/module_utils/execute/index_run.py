@@ -88,9 +88,19 @@ class _Run:
 
 
 def carry_out(
-    decision: Decision, target: Target, database: str, limits: Limits, jobs: int, made: Made, context: Context
+    decision: Decision,
+    target: Target,
+    database: str,
+    limits: Limits,
+    jobs: int,
+    made: Made,
+    context: Context,
+    fence: Callable[[], None],
 ) -> list[Failure]:
-    """Do all steps; what was done is in `made`. Raises what ended the run; failures of single steps are returned."""
+    """Do all steps; what was done is in `made`. Raises what ended the run; failures of single steps are returned.
+
+    fence: raises once the lock on the database is no longer ours.
+    """
     crew = Crew(context, target, database, jobs)
     acts = Acts(crew, limits, made)
     run = _Run(crew, acts)
@@ -103,6 +113,11 @@ def carry_out(
     if final and not run.stopped:
         # from here on nothing is taken back
         context.admission.confirm()
+        try:
+            fence()
+        except OpsError as error:
+            # what was built is told with it
+            return [*run.failures, Failure(final[0].full, error)]
         run.phase([(step.table.oid, step.full, _final(acts, step)) for step in final], "old indexes")
     return run.failures
 
