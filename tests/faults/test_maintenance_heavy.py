@@ -288,3 +288,31 @@ def test_what_runs_is_cancelled_when_a_standby_lags_for_too_long_which_is_so_by_
     # the standby is gone, and with it its lag
     options = {key: value for key, value in options.items() if not key.startswith("cost")}
     _all_well(mortal, store, bloated, {**options, "tables": ["public.orders"]})
+
+
+def test_an_emergency_is_brought_to_its_end_while_a_standby_lags(mortal: Server, bloated: str, store: Path) -> None:
+    mortal.psql("CREATE TABLE other AS SELECT generate_series(1, 3000) AS id", db=bloated)
+    upkeep.vacuum(mortal, bloated)
+    mortal.psql("DELETE FROM other WHERE id % 3 = 0", db=bloated)
+    with standby.following(mortal) as copy:
+        upkeep.wait_until(mortal, "SELECT count(*) = 1 FROM pg_stat_replication WHERE state = 'streaming'", seconds=30)
+        copy.psql("SELECT pg_wal_replay_pause()")
+        mortal.psql("CREATE TABLE noise AS SELECT repeat('x', 500) FROM generate_series(1, 5000)", db=bloated)
+        with pytest.raises(OpsError) as caught:
+            maintain(
+                mortal,
+                store,
+                bloated,
+                measures=["vacuum"],
+                tables=["public.orders", "public.other"],
+                rules=[{"tables": ["public.orders"], "emergency_age": 1}],
+                jobs=1,
+                # long enough for the patience to end before it
+                cost_delay=100,
+                cost_limit=200,
+                max_lag=200_000,
+                patience="1s",
+            )
+    assert caught.value.code == "maintenance_stopped"
+    found = [(item["kind"], item["outcome"]) for item in caught.value.details["acts"]]  # type: ignore[attr-defined]
+    assert found == [("freeze", "done"), ("vacuum", "stopped")]
