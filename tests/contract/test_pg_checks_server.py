@@ -238,7 +238,7 @@ def test_without_checksums_nobody_can_say_that_pages_are_sound_and_freeze_ages_a
         assert 268 < multis < 269, "2^30 multixacts against 400 million"
         remedy = measured(survey, "freeze_age")["postgres"].remedy
         assert remedy is not None
-        assert (remedy.verb, remedy.variables["measures"]) == ("maintenance", "freeze")
+        assert (remedy.verb, remedy.variables["measures"]) == ("maintenance", "vacuum")
         assert level(survey, "checksum_failures") == "inconclusive"
         assert measured(survey, "settings")["data_checksums"].value == "unwise"
         assert measured(survey, "settings")["autovacuum"].value == "dangerous"
