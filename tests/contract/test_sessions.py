@@ -126,6 +126,20 @@ def test_of_a_chain_only_the_root_is_ended_and_everybody_behind_goes_on(scene: S
 
 
 @NEWEST
+def test_an_age_that_the_operator_says_ends_the_oldest_first_whatever_policies_there_are(scene: Scene) -> None:
+    first = held(scene)
+    second = scene.client().run("BEGIN", "SELECT 1")
+    own = {"policies": [{"name": "idle_in_transaction", "state": "idle in transaction", "idle_over": "1h"}]}
+    assert not scene.end(idle_in_transaction="1h", **own).changed
+    done = scene.end(idle_in_transaction="0s", limit=1, **own)
+    assert [item["pid"] for item in done.evidence["ended"]] == [first.pid]
+    assert done.plan
+    # who agreed to an age did not agree to a shorter one
+    assert [action.object for action in done.plan.actions] == ["idle in transaction for more than 0 s"]
+    assert (first.lives(), second.lives()) == (False, True)
+
+
+@NEWEST
 def test_of_a_crowd_that_waits_for_one_the_one_is_ended(scene: Scene) -> None:
     root = held(scene)
     crowd = [scene.client().start(f"UPDATE items SET note = '{number}' WHERE id = 1") for number in range(30)]
