@@ -204,6 +204,52 @@ def test_a_lost_connection_leaves_no_invalid_index(server: Server, table: str) -
     assert make(server, table).changed
 
 
+@contextlib.contextmanager
+def unacknowledged(own: Server, statement: str) -> Iterator[int]:
+    """The synchronous standby is away: a session waits in the commit of this statement; its pid."""
+    over = threading.Event()
+    own.configure({"synchronous_standby_names": "away"})
+    own.reload()
+    with contextlib.closing(own.connect()) as client:
+
+        def commit() -> None:
+            # the server's processes hear of the standby one by one: the first commits may wait for nobody yet
+            while not over.is_set():
+                client.cursor().execute(statement)
+                time.sleep(0.01)
+
+        with meanwhile(commit):
+            try:
+                waits = f"SELECT wait_event FROM pg_stat_activity WHERE pid = {client.info.backend_pid}"
+                until(lambda: own.psql(waits) == "SyncRep")
+                yield client.info.backend_pid
+            finally:
+                over.set()
+                own.configure({"synchronous_standby_names": ""})
+                own.reload()
+
+
+def test_an_absent_synchronous_standby_holds_up_no_build_but_who_waits_for_it_on_the_table_is_named(
+    server: Server,
+) -> None:
+    with postgres.running(17) as own:
+        own.psql(f"CREATE TABLE other (id int); {TABLE}")
+        with unacknowledged(own, "INSERT INTO other VALUES (1)"):
+            # below the time after which a wait in a commit would be canceled
+            limits: dict[str, object] = {"time_limit": "10s", "drop_limit": "10s"}
+            assert make(own, "postgres", **limits).changed
+            assert make(own, "postgres", {**WANTED, "columns": ["body", "id"], "replace": True}, **limits).changed
+            assert own.psql(THERE) == "i true"
+            assert make(own, "postgres", name="i", state="absent", **limits).changed
+            assert own.psql(THERE) == ""
+        assert "canceling wait for synchronous replication" not in own.log.read_text(encoding="utf-8")
+        with unacknowledged(own, "INSERT INTO t VALUES (1)") as pid:
+            error = refused(lambda: make(own, "postgres", wait="1s", drop_limit="1s"))
+            assert (error.code, error.details["pid"]) == ("build_blocked", pid)
+            assert "stay behind" in error.cause
+        assert "repaired: public.i" in make(own, "postgres").message
+
+
 def test_timeouts_of_the_role_do_not_end_a_build(server: Server, table: str) -> None:
     server.psql(
         "CREATE ROLE hurried SUPERUSER LOGIN PASSWORD 'x'; ALTER ROLE hurried SET statement_timeout = '300ms';"
