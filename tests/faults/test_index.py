@@ -18,7 +18,7 @@ import pytest
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Result
-from ansible_collections.saasops.runbook.tests.lab import acts, disk, postgres, processes
+from ansible_collections.saasops.runbook.tests.lab import acts, disk, postgres, processes, restores
 from ansible_collections.saasops.runbook.tests.lab.acts import make_indexes
 from ansible_collections.saasops.runbook.tests.lab.playbooks import inventory, start
 from ansible_collections.saasops.runbook.tests.lab.postgres import Server
@@ -454,6 +454,44 @@ def test_a_killed_module_leaves_what_the_next_run_repairs(server: Server, table:
     done = make(server, table)
     assert "repaired: public.i" in done.message
     assert server.psql(THERE, table) == "i true"
+
+
+# an index that is dropped by name; a replacement before its names change, and after it: what is left at the kill,
+# what the other session holds meanwhile, what waits for it, and what the next run comes to
+READ, TOUCHED = "SELECT count(*) FROM t", "ALTER INDEX i SET (fillfactor = 80)"
+KILLS = {
+    "drop": ({"name": "i", "state": "absent"}, READ, "DROP INDEX", "i false", ""),
+    "before the names": ({"replace": True}, TOUCHED, "ALTER INDEX", "i true, i__saasops_new true", "i true"),
+    "after the names": ({"replace": True}, READ, "DROP INDEX", "i true, i__saasops_old false", "i true"),
+}
+
+
+@pytest.mark.parametrize("act", KILLS)
+def test_a_module_that_is_killed_in_a_drop_or_a_replacement_leaves_what_the_next_run_ends(
+    server: Server, table: str, tmp_path: Path, act: str
+) -> None:
+    options, held, waiting, left, after = KILLS[act]
+    server.psql("CREATE INDEX i ON t (id)", table)
+    wanted = {**WANTED, "columns": ["body", "id"], "replace": bool(options.get("replace"))}
+    given = acts.parameters(server, tmp_path, table, {"indexes": [wanted], "old": "1h", **options})
+    stuck = f"{OURS} AND wait_event_type = 'Lock' AND query LIKE '{waiting}%'"
+    with contextlib.closing(server.connect(table)) as other:
+        other.autocommit = False
+        # READ COMMITTED: between two statements it has locks and no snapshot, which a build would wait for
+        other.cursor().execute(held)
+        with restores.process("pg_index", given) as module:
+            until(lambda: server.psql(stuck, table) == "1" and server.psql(THERE, table) == left)
+            module.kill()
+            module.communicate(timeout=30)
+        # the server sees that nobody is there any more
+        until(lambda: server.psql(OURS, table) == "0")
+        assert server.psql(THERE, table) == left
+        other.rollback()
+    assert make(server, table, wanted, **options).changed
+    assert server.psql(THERE, table) == after
+    if after:
+        assert "(body, id)" in server.psql("SELECT pg_get_indexdef('i'::regclass)", table)
+    assert not make(server, table, wanted, **options).changed
 
 
 def test_ctrl_c_cancels_the_build_that_is_shown_and_removes_it(server: Server, table: str, hosts: Path) -> None:
