@@ -105,7 +105,7 @@ def held(scene: Scene) -> Client:
     return scene.client("forgotten").run("BEGIN", ROW)
 
 
-@BOTH
+@pytest.mark.parametrize("server", [15, 17, 18], indirect=True, ids=["pg15", "pg17", "pg18"])
 def test_of_a_chain_only_the_root_is_ended_and_everybody_behind_goes_on(scene: Scene) -> None:
     root = held(scene)
     middle = scene.client().run("BEGIN", "UPDATE items SET note = 'm' WHERE id = 2").start(ROW)
