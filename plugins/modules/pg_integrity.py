@@ -13,8 +13,8 @@ description:
     C(pg_amcheck --heapallindexed) checks, and uniqueness from amcheck 1.4 on), each for itself and within O(budget).
     Nothing is changed on the server.
   - When something is found, or somebody suspects it (O(suspected)), that is recorded in the store. From then on prune,
-    cleanup, restart, restore_finish and rewriting maintenance are refused with C(integrity_suspected), whatever break
-    glass says, until somebody releases it (O(state=released)).
+    cleanup, restore_finish and rewriting maintenance are refused with C(integrity_suspected), whatever break glass
+    says, until somebody releases it (O(state=released)).
   - The evidence is kept in the store below C(integrity/), and the last proven sets from before are named and pinned.
 author:
   - saasops.runbook contributors (@saasops)

@@ -9,8 +9,9 @@ module: pg_sessions
 short_description: End sessions that do harm, and no others
 version_added: 0.3.0
 description:
-  - Ends the sessions that a policy means (O(policy)), or those that somebody names (O(pid), O(user)). With none of
-    them it changes nothing and shows who is connected, who waits for whom, and what each policy would do.
+  - Ends the sessions that a policy means (O(policy)), those that are idle in a transaction for so long
+    (O(idle_in_transaction)), or those that somebody names (O(pid), O(user)). With none of them it changes nothing and
+    shows who is connected, who waits for whom, and what each policy would do.
   - A session that runs a statement is cancelled first, and terminated when that did not help within O(patience)
     seconds. Who is idle in a transaction is terminated at once, because a cancel does nothing to him.
   - A session is signalled in one statement and only while its pid, its start and what it was chosen for are still
@@ -68,6 +69,10 @@ options:
         type: list
         elements: str
         default: []
+  idle_in_transaction:
+    description: End the sessions that are idle in a transaction for longer than this (V(90s), V(5m)), whatever policies
+      there are; those whose transaction is oldest first, and at most 10 or O(limit).
+    type: str
   pid:
     description: End this one session. A parallel worker stands for its leader.
     type: int
@@ -78,8 +83,8 @@ options:
     description: Roll back the prepared transaction of this name. No policy does that.
     type: str
   limit:
-    description: The most sessions that this run ends; a policy's own limit is not raised by it. For O(user) it is 10
-      when left out.
+    description: The most sessions that this run ends; a policy's own limit is not raised by it. For O(user) and
+      O(idle_in_transaction) it is 10 when left out.
     type: int
   patience:
     description: Seconds that a session is given to end after a cancel, and again after a termination.
@@ -177,6 +182,7 @@ SPEC = {
     "policy": {"type": "list", "elements": "str"},
     "policies": {"type": "list", "elements": "dict"},
     "pools": {"type": "dict", "options": {"application": _PATTERNS, "user": _PATTERNS}},
+    "idle_in_transaction": {"type": "str"},
     "pid": {"type": "int"},
     "user": {"type": "str"},
     "gid": {"type": "str"},
@@ -190,7 +196,7 @@ SPEC = {
 
 
 def main() -> None:
-    run_module(SPEC, execute, mutually_exclusive=[("policy", "pid", "user", "gid")])
+    run_module(SPEC, execute, mutually_exclusive=[("policy", "idle_in_transaction", "pid", "user", "gid")])
 
 
 if __name__ == "__main__":

@@ -110,6 +110,8 @@ def test_a_sound_server_leaves_no_trace(scene: Scene) -> None:
     assert not list(scene.folder.rglob("*.json"))
 
 
+# amcheck looks for broken uniqueness from 17 on
+@pytest.mark.parametrize("scene", [15, 17, 18], indirect=True, ids=["pg15", "pg17", "pg18"])
 def test_a_turned_page_is_found_recorded_once_and_released(scene: Scene) -> None:
     before = make_set(scene.folder, time.time() - HOUR, system="test", database=DATABASE)
     file = turn_bytes(scene.server, DATABASE, "items", page=3)

@@ -21,7 +21,8 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.recovery_po
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.health_builtin import BUILTINS, Scene
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
 from ansible_collections.saasops.runbook.tests.lab import acts, postgres, processes
-from ansible_collections.saasops.runbook.tests.lab.pg_checks import level, look, measured, outcome, standby, until
+from ansible_collections.saasops.runbook.tests.lab.pg_checks import level, look, measured, outcome, until
+from ansible_collections.saasops.runbook.tests.lab.standby import following
 
 SEGMENT = 1048576  # transactions in one file of pg_xact
 
@@ -238,7 +239,7 @@ def test_without_checksums_nobody_can_say_that_pages_are_sound_and_freeze_ages_a
         assert 268 < multis < 269, "2^30 multixacts against 400 million"
         remedy = measured(survey, "freeze_age")["postgres"].remedy
         assert remedy is not None
-        assert (remedy.verb, remedy.variables["measures"]) == ("maintenance", "freeze")
+        assert (remedy.verb, remedy.variables["measures"]) == ("maintenance", "vacuum")
         assert level(survey, "checksum_failures") == "inconclusive"
         assert measured(survey, "settings")["data_checksums"].value == "unwise"
         assert measured(survey, "settings")["autovacuum"].value == "dangerous"
@@ -270,7 +271,7 @@ def test_a_standby_that_does_not_replay_is_seen_from_both_sides_and_a_lost_slot_
         alone = look(primary, expected=Expected(replicas=1))
         assert level(alone, "standbys_missing") == "critical"
         assert level(alone, "replication_slots") == "ok"
-        with standby(primary, slot="one") as copy:
+        with following(primary, slot="one") as copy:
             assert until(lambda: primary.psql("SELECT state FROM pg_stat_replication") == "streaming")
             both = look(primary, expected=Expected(replicas=1))
             assert level(both, "standbys_missing") == "ok"

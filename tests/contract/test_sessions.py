@@ -105,7 +105,7 @@ def held(scene: Scene) -> Client:
     return scene.client("forgotten").run("BEGIN", ROW)
 
 
-@BOTH
+@pytest.mark.parametrize("server", [15, 17, 18], indirect=True, ids=["pg15", "pg17", "pg18"])
 def test_of_a_chain_only_the_root_is_ended_and_everybody_behind_goes_on(scene: Scene) -> None:
     root = held(scene)
     middle = scene.client().run("BEGIN", "UPDATE items SET note = 'm' WHERE id = 2").start(ROW)
@@ -123,6 +123,20 @@ def test_of_a_chain_only_the_root_is_ended_and_everybody_behind_goes_on(scene: S
     middle.run("COMMIT")
     assert all(client.done() and client.error is None for client in behind)
     assert not scene.end(policy=["roots"]).changed
+
+
+@NEWEST
+def test_an_age_that_the_operator_says_ends_the_oldest_first_whatever_policies_there_are(scene: Scene) -> None:
+    first = held(scene)
+    second = scene.client().run("BEGIN", "SELECT 1")
+    own = {"policies": [{"name": "idle_in_transaction", "state": "idle in transaction", "idle_over": "1h"}]}
+    assert not scene.end(idle_in_transaction="1h", **own).changed
+    done = scene.end(idle_in_transaction="0s", limit=1, **own)
+    assert [item["pid"] for item in done.evidence["ended"]] == [first.pid]
+    assert done.plan
+    # who agreed to an age did not agree to a shorter one
+    assert [action.object for action in done.plan.actions] == ["idle in transaction for more than 0 s"]
+    assert (first.lives(), second.lives()) == (False, True)
 
 
 @NEWEST

@@ -18,7 +18,7 @@ import pytest
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Result
-from ansible_collections.saasops.runbook.tests.lab import acts, disk, postgres, processes
+from ansible_collections.saasops.runbook.tests.lab import acts, disk, postgres, processes, restores
 from ansible_collections.saasops.runbook.tests.lab.acts import make_indexes
 from ansible_collections.saasops.runbook.tests.lab.playbooks import inventory, start
 from ansible_collections.saasops.runbook.tests.lab.postgres import Server
@@ -219,6 +219,52 @@ def test_no_index_is_dropped_once_the_lock_on_the_database_is_lost(server: Serve
             error = refused(lambda: make(server, table, WANTED, {"name": "old", "table": "t", "state": "absent"}))
     assert error.code in ("lock_lost", "session_ended")
     assert server.psql(THERE, table) == "i true, old true"
+
+
+@contextlib.contextmanager
+def unacknowledged(own: Server, statement: str) -> Iterator[int]:
+    """The synchronous standby is away: a session waits in the commit of this statement; its pid."""
+    over = threading.Event()
+    own.configure({"synchronous_standby_names": "away"})
+    own.reload()
+    with contextlib.closing(own.connect()) as client:
+
+        def commit() -> None:
+            # the server's processes hear of the standby one by one: the first commits may wait for nobody yet
+            while not over.is_set():
+                client.cursor().execute(statement)
+                time.sleep(0.01)
+
+        with meanwhile(commit):
+            try:
+                waits = f"SELECT wait_event FROM pg_stat_activity WHERE pid = {client.info.backend_pid}"
+                until(lambda: own.psql(waits) == "SyncRep")
+                yield client.info.backend_pid
+            finally:
+                over.set()
+                own.configure({"synchronous_standby_names": ""})
+                own.reload()
+
+
+def test_an_absent_synchronous_standby_holds_up_no_build_but_who_waits_for_it_on_the_table_is_named(
+    server: Server,
+) -> None:
+    with postgres.running(17) as own:
+        own.psql(f"CREATE TABLE other (id int); {TABLE}")
+        with unacknowledged(own, "INSERT INTO other VALUES (1)"):
+            # below the time after which a wait in a commit would be canceled
+            limits: dict[str, object] = {"time_limit": "10s", "drop_limit": "10s"}
+            assert make(own, "postgres", **limits).changed
+            assert make(own, "postgres", {**WANTED, "columns": ["body", "id"], "replace": True}, **limits).changed
+            assert own.psql(THERE) == "i true"
+            assert make(own, "postgres", name="i", state="absent", **limits).changed
+            assert own.psql(THERE) == ""
+        assert "canceling wait for synchronous replication" not in own.log.read_text(encoding="utf-8")
+        with unacknowledged(own, "INSERT INTO t VALUES (1)") as pid:
+            error = refused(lambda: make(own, "postgres", wait="1s", drop_limit="1s"))
+            assert (error.code, error.details["pid"]) == ("build_blocked", pid)
+            assert "stay behind" in error.cause
+        assert "repaired: public.i" in make(own, "postgres").message
 
 
 def test_timeouts_of_the_role_do_not_end_a_build(server: Server, table: str) -> None:
@@ -425,6 +471,44 @@ def test_a_killed_module_leaves_what_the_next_run_repairs(server: Server, table:
     done = make(server, table)
     assert "repaired: public.i" in done.message
     assert server.psql(THERE, table) == "i true"
+
+
+# an index that is dropped by name; a replacement before its names change, and after it: what is left at the kill,
+# what the other session holds meanwhile, what waits for it, and what the next run comes to
+READ, TOUCHED = "SELECT count(*) FROM t", "ALTER INDEX i SET (fillfactor = 80)"
+KILLS = {
+    "drop": ({"name": "i", "state": "absent"}, READ, "DROP INDEX", "i false", ""),
+    "before the names": ({"replace": True}, TOUCHED, "ALTER INDEX", "i true, i__saasops_new true", "i true"),
+    "after the names": ({"replace": True}, READ, "DROP INDEX", "i true, i__saasops_old false", "i true"),
+}
+
+
+@pytest.mark.parametrize("act", KILLS)
+def test_a_module_that_is_killed_in_a_drop_or_a_replacement_leaves_what_the_next_run_ends(
+    server: Server, table: str, tmp_path: Path, act: str
+) -> None:
+    options, held, waiting, left, after = KILLS[act]
+    server.psql("CREATE INDEX i ON t (id)", table)
+    wanted = {**WANTED, "columns": ["body", "id"], "replace": bool(options.get("replace"))}
+    given = acts.parameters(server, tmp_path, table, {"indexes": [wanted], "old": "1h", **options})
+    stuck = f"{OURS} AND wait_event_type = 'Lock' AND query LIKE '{waiting}%'"
+    with contextlib.closing(server.connect(table)) as other:
+        other.autocommit = False
+        # READ COMMITTED: between two statements it has locks and no snapshot, which a build would wait for
+        other.cursor().execute(held)
+        with restores.process("pg_index", given) as module:
+            until(lambda: server.psql(stuck, table) == "1" and server.psql(THERE, table) == left)
+            module.kill()
+            module.communicate(timeout=30)
+        # the server sees that nobody is there any more
+        until(lambda: server.psql(OURS, table) == "0")
+        assert server.psql(THERE, table) == left
+        other.rollback()
+    assert make(server, table, wanted, **options).changed
+    assert server.psql(THERE, table) == after
+    if after:
+        assert "(body, id)" in server.psql("SELECT pg_get_indexdef('i'::regclass)", table)
+    assert not make(server, table, wanted, **options).changed
 
 
 def test_ctrl_c_cancels_the_build_that_is_shown_and_removes_it(server: Server, table: str, hosts: Path) -> None:

@@ -49,13 +49,17 @@ def until(done: Callable[[], object], seconds: float = 60) -> bool:
     return False
 
 
-def killed(controller: subprocess.Popen[str], whole: bool) -> None:
-    """The module alone, or everything that the operator started."""
-    found = processes.modules(controller.pid)
-    assert found, "no module ran"
-    if whole:
-        found = [controller.pid, *processes.descendants(controller.pid)]
-    processes.end([processes.identity(pid) for pid in found])
+def killed(controller: subprocess.Popen[str], who: str) -> None:
+    """The module alone, the controller alone (its module goes on to its end), or everything that was started."""
+    modules = [processes.identity(pid) for pid in processes.modules(controller.pid)]
+    assert modules, "no module ran"
+    if who == "controller":
+        controller.kill()
+        controller.wait(60)
+        assert until(lambda: not any(processes.alive(module) for module in modules))
+        return
+    everybody = [controller.pid, *processes.descendants(controller.pid)]
+    processes.end(modules if who == "module" else [processes.identity(pid) for pid in everybody])
     controller.communicate(timeout=60)
 
 
@@ -64,9 +68,9 @@ def intents(store: Path) -> list[dict[str, object]]:
     return [body for body in bodies if body.get("kind") == "intent" and body.get("verb") == "sessions"]
 
 
-@pytest.mark.parametrize("whole", [False, True], ids=["module", "controller and module"])
+@pytest.mark.parametrize("who", ["module", "controller", "everybody"])
 def test_a_killed_run_leaves_its_evidence_and_the_next_one_ends_what_is_left(
-    server: Server, database: str, hosts: Path, tmp_path: Path, whole: bool
+    server: Server, database: str, hosts: Path, tmp_path: Path, who: str
 ) -> None:
     client = Client(server, database, ROLE, "forgotten").run("BEGIN", "SELECT 1")
     with Stuck(server, database) as stuck:
@@ -74,7 +78,7 @@ def test_a_killed_run_leaves_its_evidence_and_the_next_one_ends_what_is_left(
         # the first is gone when the module waits for the one that nothing reaches
         with start("sessions", hosts, "-e", "policy=forgotten") as controller:
             assert until(lambda: not server.psql(f"SELECT pid FROM pg_stat_activity WHERE pid = {client.pid}"))
-            killed(controller, whole)
+            killed(controller, who)
         (intent,) = intents(tmp_path / "store")
         assert f"pid {client.pid}" in json.dumps(intent["plan"])
         stuck.let_go()

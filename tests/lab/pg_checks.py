@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +14,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.pg_checks i
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.pg_facts import Expected, PgCheck, Survey
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.pg_survey import Limits, read_survey
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
-from ansible_collections.saasops.runbook.tests.lab import acts, postgres, processes
+from ansible_collections.saasops.runbook.tests.lab import acts, postgres
 
 # small enough that a test's tables count
 SMALL = Limits(least_bytes=8192, least_dead=100, least_calls=1)
@@ -75,34 +74,3 @@ def sessions(server: postgres.Server, count: int, **login: str) -> Iterator[list
     finally:
         for one in opened:
             one.close()  # type: ignore[attr-defined]
-
-
-@contextlib.contextmanager
-def standby(primary: postgres.Server, slot: str = "", name: str = "standby") -> Iterator[postgres.Server]:
-    """A streaming standby of a server, on 127.0.0.1, with a replication slot when one is named."""
-    copy = postgres.Server(primary.version, postgres.Options())
-    try:
-        owner = processes.unprivileged()
-        for path in sorted(copy.data.rglob("*"), reverse=True):
-            path.unlink() if not path.is_dir() or path.is_symlink() else path.rmdir()
-        argv = [str(primary.bin / "pg_basebackup"), "-D", str(copy.data), "-R", "-c", "fast", "-X", "stream"]
-        argv += ["-C", "-S", slot] if slot else []
-        done = subprocess.run(
-            [*argv, "-d", f"{primary.dsn('replication')} application_name={name}"],
-            env=primary.environment(),
-            capture_output=True,
-            encoding="utf-8",
-            timeout=60,
-            check=False,
-        )
-        if done.returncode:
-            raise RuntimeError(done.stderr)
-        subprocess.run(["chown", "-R", f"{owner.pw_uid}:{owner.pw_gid}", str(copy.data)], check=True)
-        conninfo = f"{primary.dsn('postgres')} application_name={name}"
-        copy.configure({"port": str(copy.port), "primary_conninfo": conninfo, "hot_standby_feedback": "off"})
-        copy.configure({}, unix_socket_directories=str(copy.socket_dir))
-        copy.password = primary.password
-        copy.start()
-        yield copy
-    finally:
-        copy.remove()

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +50,10 @@ def start(playbook: str, hosts: Path, *arguments: str) -> subprocess.Popen[str]:
 
 def start_file(playbook: Path | str, hosts: Path, *arguments: str) -> subprocess.Popen[str]:
     """Start ansible-playbook with a file, or the full name of a collection's playbook, like start."""
+    return _start([str(playbook), "-i", str(hosts), *arguments], hosts)
+
+
+def _start(arguments: Sequence[str], hosts: Path) -> subprocess.Popen[str]:
     # an empty file of ours, so that no configuration of this user or folder is found
     configuration = hosts.parent / "ansible.cfg"
     configuration.touch()
@@ -63,13 +68,7 @@ def start_file(playbook: Path | str, hosts: Path, *arguments: str) -> subprocess
         "COLUMNS": "200",
     }
     return subprocess.Popen(
-        [
-            str(Path(sys.executable).parent / "ansible-playbook"),
-            str(playbook),
-            "-i",
-            str(hosts),
-            *arguments,
-        ],
+        [str(Path(sys.executable).parent / "ansible-playbook"), *arguments],
         env=environment,
         cwd=hosts.parent,
         stdin=subprocess.DEVNULL,
@@ -82,10 +81,31 @@ def start_file(playbook: Path | str, hosts: Path, *arguments: str) -> subprocess
 
 def play(playbook: str, hosts: Path, *arguments: str, timeout: float = 120) -> Run:
     """Run a playbook to its end. Raises subprocess.TimeoutExpired after killing it."""
-    with start(playbook, hosts, *arguments) as process:
+    return _finish(start(playbook, hosts, *arguments), timeout)
+
+
+def _finish(process: subprocess.Popen[str], timeout: float) -> Run:
+    with process:
         try:
             output, _none = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
             process.kill()
             raise
     return Run(process.returncode, output)
+
+
+def commands(run: Run) -> list[str]:
+    """The lines that a run of triage or health told to paste, as they stand on the terminal."""
+    # ansible shows a list as JSON
+    shown = [
+        line.strip().rstrip(",") for line in run.output.splitlines() if "ansible-playbook saasops.runbook." in line
+    ]
+    texts = [str(json.loads(line)) for line in shown if line.startswith('"')]
+    return [text[text.index("ansible-playbook ") :] for text in texts]
+
+
+def paste(line: str, hosts: Path, *more: str, timeout: float = 120) -> Run:
+    """Run such a line as a shell would; more: what an operator adds to it."""
+    program, *arguments = shlex.split(line)
+    assert program == "ansible-playbook", line
+    return _finish(_start([*arguments, *more], hosts), timeout)

@@ -24,13 +24,17 @@ def _await_stream(primary: postgres.Server, name: str) -> None:
 
 
 @contextlib.contextmanager
-def following(primary: postgres.Server, name: str = "standby") -> Iterator[postgres.Server]:
-    """A standby on 127.0.0.1 that follows the primary; pg_wal_replay_pause() on it makes it lag."""
+def following(primary: postgres.Server, name: str = "standby", slot: str = "") -> Iterator[postgres.Server]:
+    """A standby on 127.0.0.1 that follows the primary, by a slot when one is named, which stays behind.
+
+    pg_wal_replay_pause() on it makes it lag.
+    """
     copy = postgres.Server(primary.version, postgres.Options())
     try:
         for path in copy.data.iterdir():
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         argv = [str(primary.bin / "pg_basebackup"), "-D", str(copy.data), "-R", "-c", "fast", "-X", "stream"]
+        argv += ["-C", "-S", slot] if slot else []
         done = subprocess.run(
             [*argv, "-d", f"{primary.dsn()} application_name={name}"],
             env=primary.environment(),

@@ -22,12 +22,15 @@ from ansible_collections.saasops.runbook.plugins.module_utils.execute import tri
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
 from ansible_collections.saasops.runbook.tests.lab import acts, disk, docker, postgres, processes
 from ansible_collections.saasops.runbook.tests.lab.pg_checks import sessions, until
-from ansible_collections.saasops.runbook.tests.lab.playbooks import Run, inventory, play
+from ansible_collections.saasops.runbook.tests.lab.playbooks import Run, commands, inventory, paste, play
 
 # seconds from Enter to the end; the goal, 15, is measured by the benchmarks, on a machine that does nothing else
 LIMIT = 60.0
 SLOTS = 12
 APP = {"user": "app", "password": "app's own secret"}
+OF_APP = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app'"
+# as long as triage asks before it tells to end them
+FORGOTTEN = f"{OF_APP} AND state = 'idle in transaction' AND now() - state_change > interval '11 s'"
 
 
 def small(version: int, **settings: str) -> contextlib.AbstractContextManager[postgres.Server]:
@@ -73,19 +76,30 @@ def test_with_every_ordinary_slot_taken_the_rescue_connection_leads_in_and_the_r
     full15: postgres.Server, tmp_path: Path
 ) -> None:
     own = acts.connection(full15)
-    variables = {"saasops_connection": {**own, **APP}, "saasops_rescue_connection": own}
+    variables = {
+        "saasops_connection": {**own, **APP},
+        "saasops_rescue_connection": own,
+        "saasops_store": {"path": str(tmp_path / "store"), "create": True},
+    }
     hosts = inventory(tmp_path, variables)
     with crowd(full15, SLOTS - 3) as root:
+        assert until(lambda: full15.psql(FORGOTTEN) == "3", 30)
         run = timed(hosts)
         alone = timed(hosts, "-e", '{"saasops_rescue_connection": {}}')
+        end_idle = commands(run)[1]
+        pasted = paste(end_idle, hosts)
+        assert (pasted.code, pasted.changed) == (0, 1), pasted.output
+        assert "3 sessions were ended" in pasted.output
+        assert full15.psql(OF_APP) == str(SLOTS - 3 - 3)
+        full15.connect(**APP, dbname="postgres").close()
     assert "remaining connection slots are reserved" in run.output, run.output
     assert "looked through saasops_rescue_connection" in run.output
     assert "critical     connections against the limit" in run.output
     first = next(line for line in run.output.splitlines() if "  1. ansible-playbook" in line)
     assert f"saasops.runbook.sessions -i {hosts}" in first
     assert f"-e pid={root}" in first
-    assert "2. ansible-playbook saasops.runbook.sessions" in run.output
-    assert "policy=idle_in_transaction" in run.output
+    assert end_idle == f"ansible-playbook saasops.runbook.sessions -i {hosts} -e idle_in_transaction=10s"
+    assert "3 of 10 connections are idle in transaction for more than 10 s" in run.output
     # no peer line in its pg_hba.conf: then it says what was tried, and what to set
     assert "CRITICAL, looked without a connection" in alone.output
     assert "set saasops_rescue_connection" in alone.output
@@ -110,7 +124,9 @@ def crowd(server: postgres.Server, count: int) -> Iterator[int]:
         try:
             yield root.info.backend_pid  # type: ignore[attr-defined]
         finally:
-            root.rollback()  # type: ignore[attr-defined]
+            # it may have been ended
+            with contextlib.suppress(psycopg2.Error):
+                root.rollback()  # type: ignore[attr-defined]
             server.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
             for worker in workers:
                 worker.join()
@@ -192,6 +208,26 @@ def test_in_a_storm_of_locks_the_root_is_named_in_time() -> None:
                 worker.join()
     assert check(found, "blocked_count")["value"] == 40
     assert f"-e pid={pid}" in cast("list[str]", found["commands"])[0]
+
+
+def test_a_catalog_that_somebody_locked_does_not_hang_the_look_and_its_holder_is_named() -> None:
+    with postgres.running(17) as server:
+        server.createdb("shop")
+        with sessions(server, 7, dbname="shop") as (root, *others):
+            pid = root.info.backend_pid  # type: ignore[attr-defined]
+            root.autocommit = False  # type: ignore[attr-defined]
+            root.cursor().execute("LOCK TABLE pg_class IN ACCESS EXCLUSIVE MODE")  # type: ignore[attr-defined]
+            workers = [threading.Thread(target=_swallow, args=(one, "SELECT count(*) FROM pg_class")) for one in others]
+            for worker in workers:
+                worker.start()
+            assert until(lambda: server.psql("SELECT count(*) FROM pg_locks WHERE NOT granted") == "6")
+            found = look(server, database="shop")
+            root.rollback()  # type: ignore[attr-defined]
+            for worker in workers:
+                worker.join()
+    assert found["connected"] == "given", found["tried"]
+    assert check(found, "blocked_count")["value"] == 6, found["lines"]
+    assert f"-e pid={pid}" in str(found["commands"]), found["lines"]
 
 
 def test_a_server_that_is_down_is_told_from_one_that_hangs() -> None:
@@ -297,7 +333,6 @@ def test_through_docker_the_containers_superuser_gets_in(docker_engine: None, tm
     assert "critical     connections against the limit" in run.output
 
 
-OF_APP = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app'"
 FILL = (
     # who asks how many there are takes a slot, so whoever is refused comes again
     'for n in $(seq {count}); do (until [ -e /tmp/over ] || PGPASSWORD="app\'s own secret" psql -h 127.0.0.1 -U app'

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.durations import human_size
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.health import (
@@ -15,7 +16,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.health impo
     worst,
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.metrics import Labels, Sample, family
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.remedy import command
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.remedy import command, told
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.report import printable, table
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.units import factor, plain
 
@@ -61,7 +62,7 @@ def remedy_lines(outcomes: Sequence[Outcome], inventory: Sequence[str], limit: s
             "check": outcome.name,
             "level": outcome.level.value,
             "command": command(remedy, inventory, limit),
-            "why": printable(remedy.why or outcome.why),
+            "why": printable(told(remedy if remedy.why else replace(remedy, why=outcome.why))),
         }
         for outcome, remedy in rank_remedies(outcomes)
     ]

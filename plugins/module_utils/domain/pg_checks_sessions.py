@@ -30,10 +30,15 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.pg_facts im
     whole,
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.remedy import Remedy
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.session_choice import Scene, choose
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.session_policies import forgotten
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.sessions import Ground, Login
 
 CLIENT = "client backend"
 OURS = "saasops"  # application_name of this collection's own runs begins so
 MANY_IDLE = 0.25  # share of idle-in-transaction sessions from which ending those is worth a command
+# how long they must have been idle (seconds): the patient one first, and no less than the last, which may be at work
+IDLE_OVER = (300, 60, 10)
 _WORST = 5
 
 
@@ -50,7 +55,7 @@ def _connections(survey: Survey) -> list[Measurement]:
                 samples=1,
                 detail=_connection_lines(row, used, limit),
                 scope=scope,
-                remedy=_connection_remedy(row, used),
+                remedy=_connection_remedy(survey, row, used),
             )
         )
     return found
@@ -70,14 +75,12 @@ def _connection_lines(row: Row, used: int, limit: int) -> tuple[str, ...]:
     return (first, *top)
 
 
-def _connection_remedy(row: Row, used: int) -> Remedy | None:
-    stuck = whole(row, "idle_in_transaction")
-    if stuck and stuck >= MANY_IDLE * used:
-        return Remedy(
-            "sessions",
-            {"policy": "idle_in_transaction"},
-            f"{stuck} of {used} connections are idle in transaction and hold slots for nothing",
-        )
+def _connection_remedy(survey: Survey, row: Row, used: int) -> Remedy | None:
+    if whole(row, "idle_in_transaction") >= max(1, MANY_IDLE * used):
+        for seconds in IDLE_OVER:
+            ended, meant = _idle_over(survey, row, seconds)
+            if meant >= MANY_IDLE * used:
+                return _end_idle(seconds, ended, meant, used)
     for item in inner(row, "top")[:1]:
         return Remedy(
             "",
@@ -86,6 +89,25 @@ def _connection_remedy(row: Row, used: int) -> Remedy | None:
             f" {whole(item, 'idle')} of them idle: make its pool smaller",
         )
     return None
+
+
+def _idle_over(survey: Survey, row: Row, seconds: float) -> tuple[int, int]:
+    """How many the verb sessions would end in one run, and how many it means."""
+    superusers = row.get("superusers")
+    names = frozenset(str(name) for name in superusers) if isinstance(superusers, list) else frozenset()
+    ground = Ground(Login("", superuser=True, superusers=names), own=survey.own)
+    found = choose((forgotten(seconds),), Scene(tuple(seen(survey.backends)), (), ground))
+    return len(found.chosen), len(found.chosen) + found.beyond
+
+
+def _end_idle(seconds: int, ended: int, meant: int, used: int) -> Remedy:
+    each = f"; one run ends the {ended} oldest, run it again for the rest" if meant > ended else ""
+    return Remedy(
+        "sessions",
+        {"idle_in_transaction": f"{seconds}s"},
+        f"{meant} of {used} connections are idle in transaction for more than {human_duration(seconds)}"
+        f" and hold slots for nothing{each}",
+    )
 
 
 def _ended_by(backend: Backend, why: str) -> Remedy | None:

@@ -10,6 +10,12 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.blocking im
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.durations import human_duration, human_size
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.health import Check, Measurement
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.horizon import PREPARED, SESSION, Holder
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.maintenance import (
+    ANALYZE,
+    REINDEX,
+    REWRITE,
+    VACUUM,
+)
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.pg_facts import (
     PgCheck,
     Row,
@@ -58,8 +64,14 @@ def _freeze(survey: Survey, database: str, row: Row) -> Remedy:
         return Remedy(
             "", {}, f"database {database} takes no connections, so nobody vacuums it by hand: allow them, or drop it"
         )
-    variables = {"measures": "freeze", **({} if database == survey.databases[0] else {"saasops_database": database})}
+    # the measure that freezes is the vacuum; maintenance itself tells which tables are old
+    variables = {"measures": VACUUM, **_other(survey, database)}
     return Remedy("maintenance", variables, f"{database} has old transaction ids to freeze")
+
+
+def _other(survey: Survey, database: str) -> dict[str, str | int | float | bool]:
+    """For a database that is not the system's own: what maintenance reads before saasops_maintenance.databases."""
+    return {} if database == survey.databases[0] else {"databases": database}
 
 
 def _wraparound(survey: Survey) -> list[Measurement]:
@@ -101,7 +113,7 @@ def _freeze_tables(survey: Survey) -> list[Measurement]:
                     scope=survey.place(database, name),
                     remedy=Remedy(
                         "maintenance",
-                        {"tables": name, "measures": "freeze", **survey.elsewhere(database)},
+                        {"tables": name, "measures": VACUUM, **_other(survey, database)},
                         f"{name} was last frozen {age:,} {what} ago",
                     ),
                 )
@@ -125,7 +137,7 @@ def _dead_rows(survey: Survey) -> list[Measurement]:
                     scope=survey.place(database, "statistics"),
                     remedy=Remedy(
                         "maintenance",
-                        {"measures": "analyze", **survey.elsewhere(database)},
+                        {"measures": ANALYZE, **_other(survey, database)},
                         f"{unknown} tables have no statistics since a reset or a crash",
                     ),
                 )
@@ -147,7 +159,7 @@ def _dead(survey: Survey, database: str, row: Row) -> Measurement:
         scope=survey.place(database, name),
         remedy=Remedy(
             "maintenance",
-            {"tables": name, "measures": "vacuum", **survey.elsewhere(database)},
+            {"tables": name, "measures": VACUUM, **_other(survey, database)},
             f"{name} has {dead:,} dead rows",
         ),
     )
@@ -181,25 +193,26 @@ def _read_all(survey: Survey) -> str:
 def _bloated(survey: Survey, database: str, row: Row, what: str) -> Measurement:
     name = relation(row)
     wasted, size = human_size(number(row, "wasted")), human_size(number(row, "bytes"))
-    table = f"{text(row, 'schema')}.{text(row, 'table')}" if what == "reindex" else name
+    table = f"{text(row, 'schema')}.{text(row, 'table')}" if what == REINDEX else name
+    only = "; without pg_repack it is rewritten in an open window of saasops_windows only" if what == REWRITE else ""
     return Measurement(
         value=round(number(row, "percent"), 4),
         detail=(f"estimated: {wasted} of {size} are not needed",),
         scope=survey.place(database, name),
         remedy=Remedy(
             "maintenance",
-            {"tables": table, "measures": what, **survey.elsewhere(database)},
-            f"{name} is larger than its rows need by an estimated {wasted}",
+            {"tables": table, "measures": what, **_other(survey, database)},
+            f"{name} is larger than its rows need by an estimated {wasted}{only}",
         ),
     )
 
 
 def _table_bloat(survey: Survey) -> list[Measurement]:
-    return _bloat(survey, "table_bloat", "rewrite")
+    return _bloat(survey, "table_bloat", REWRITE)
 
 
 def _index_bloat(survey: Survey) -> list[Measurement]:
-    return _bloat(survey, "index_bloat", "reindex")
+    return _bloat(survey, "index_bloat", REINDEX)
 
 
 def _horizon(survey: Survey) -> list[Measurement]:

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.maintenance import REWRITE
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.verbs import ROUTINE, VERBS
 
 _VERB = re.compile(r"[a-z][a-z0-9_]*\Z")
 # what ansible's own splitting of "-e name=value" takes as it stands
@@ -54,6 +56,16 @@ def check_remedy(remedy: Remedy) -> None:
                 "Write a verb of this collection and its variables, for instance"
                 " {verb: sessions, variables: {policy: idle}}.",
             )
+
+
+def told(remedy: Remedy) -> str:
+    """Why, and what a window or freeze of the system asks for besides: who measures does not know the calendar."""
+    verb = VERBS.get(remedy.verb)
+    # a rewrite by VACUUM FULL is for windows only, whatever reason is given
+    if verb is None or verb.verb_class != ROUTINE or remedy.variables.get("measures") == REWRITE:
+        return remedy.why
+    hint = "outside of the verb's windows, or in a freeze, add -e break_glass='<why>'"
+    return f"{remedy.why.rstrip('.')}; {hint}" if remedy.why else hint
 
 
 def command(remedy: Remedy, inventory: str | Sequence[str] = "", limit: str = "") -> str:

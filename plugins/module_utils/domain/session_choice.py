@@ -44,7 +44,7 @@ END, ROLL_BACK = "end", "roll back prepared"
 
 @dataclass(frozen=True)
 class Chosen:
-    """A session to end. object: what it is agreed under (policy, pid, user). goal: what has to be over.
+    """A session to end. object: what it is agreed under (policy, age, pid, user). goal: what has to be over.
 
     blocks: sessions that wait for it. stamp: the moment that tells this statement, transaction or idleness from a
     later one of the same session, "" when the session itself is meant.
@@ -199,7 +199,7 @@ def choose(policies: Sequence[Policy], scene: Scene, most: int | None = None) ->
             if stop or right:
                 spared[b.pid] = (b, stop.why if stop else right)
                 continue
-            here.append(Chosen(b, f"policy {policy.name}", why(policy, b), _goal(policy, b), roots.get(b.pid, 0)))
+            here.append(Chosen(b, policy.agreed, why(policy, b), _goal(policy, b), roots.get(b.pid, 0)))
         here.sort(key=_order)
         chosen += here[:limit]
         beyond += len(here) - len(here[:limit])

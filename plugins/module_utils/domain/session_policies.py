@@ -37,6 +37,7 @@ class Policy:
     applications, users, databases: shell-like patterns, () any. blocking: others wait for it and it for nobody;
     relations: patterns of schema.table that those others want. limit: the most sessions that one run ends.
     list_over: the age from which a session is shown although it is not ended yet, None: from the ages above.
+    name: "" for one that the operator says by its age (see forgotten).
     """
 
     name: str
@@ -56,6 +57,16 @@ class Policy:
     def ages(self) -> tuple[float | None, float | None, float | None]:
         """query_over, transaction_over, idle_over."""
         return self.query_over, self.transaction_over, self.idle_over
+
+    @property
+    def agreed(self) -> str:
+        """What an approval of it names: who agreed to five minutes did not agree to ten seconds."""
+        return f"policy {self.name}" if self.name else f"idle in transaction for more than {self.idle_over:g} s"
+
+
+def forgotten(idle_over: float, limit: int = MOST) -> Policy:
+    """Who is idle in a transaction for longer than so many seconds, whatever policies there are."""
+    return Policy("", (IDLE_IN_TRANSACTION,), idle_over=idle_over, limit=limit)
 
 
 BUILT_IN = (

@@ -23,7 +23,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.ladder impo
     UP,
     Attempt,
 )
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.remedy import Remedy, command
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.remedy import Remedy, command, told
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.units import shown
 
 MOST = 3  # commands
@@ -182,7 +182,7 @@ def render(
     if commands:
         lines.append("do this first:")
         for number, ((_of, remedy), line) in enumerate(zip(chosen, commands), 1):
-            lines += [f"  {number}. {line}", f"     {remedy.why}"]
+            lines += [f"  {number}. {line}", f"     {told(remedy)}"]
     words = advice(outcomes)
     if words:
         lines.append("by hand, no verb does it:")

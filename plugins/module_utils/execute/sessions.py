@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.blocking import Backend
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.durations import parse_duration
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Plan
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.session_choice import (
@@ -27,6 +28,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.session_cho
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.session_policies import (
     MOST,
     Policy,
+    forgotten,
     parse_policies,
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.session_report import (
@@ -92,7 +94,11 @@ def _wish(params: Mapping[str, object]) -> _Wish:
         raise OpsError("bad_limit", f"limit is {most}.", "Give a number of sessions, at least 1.")
     pid = None if params.get("pid") is None else int(str(params["pid"]))
     user, gid = str(params.get("user") or ""), str(params.get("gid") or "")
-    return _Wish(tuple(known[name] for name in dict.fromkeys(names)), pid, user, gid, most, tuple(known.values()))
+    policies = [known[name] for name in dict.fromkeys(names)]
+    if params.get("idle_in_transaction"):
+        over = float(parse_duration(str(params["idle_in_transaction"]), "idle_in_transaction"))
+        policies.append(forgotten(over, most or MOST))
+    return _Wish(tuple(policies), pid, user, gid, most, tuple(known.values()))
 
 
 def _refuse_blind(decision: Decision, scene: Scene) -> None:

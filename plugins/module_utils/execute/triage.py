@@ -45,6 +45,8 @@ STATEMENT_SECONDS = 1.5
 ASIDE = 1.0  # kept for what is told without a connection
 NAME = "saasops-triage"
 USUAL_PORT = 5432
+# a database that is not there, or whose catalog somebody locked, which keeps everybody out of it
+_ELSEWHERE = ("unknown_database", "server_unreachable", "session_timeout")
 
 CHECKS = tuple(item for item in PG_CHECKS if item.check.name in triage.NAMES)
 Found = TypeVar("Found")
@@ -126,11 +128,13 @@ class _Way:
         maintenance = target.connection.maintenance_database
         # ours may be full, or renamed: the server's own matters need none in particular
         names = [self._database, maintenance] if self._database and rung.kind == ladder.GIVEN else [maintenance]
+        end = time.monotonic() + seconds
         for number, name in enumerate(names, 1):
             try:
-                session = bounded(lambda: target.session(name), seconds)  # noqa: B023 - called before the next one
+                left = end - time.monotonic()
+                session = bounded(lambda: target.session(name), left)  # noqa: B023 - called before the next one
             except OpsError as error:
-                if error.code == "unknown_database" and number < len(names):
+                if error.code in _ELSEWHERE and number < len(names):
                     continue
                 raise
             self.target = target

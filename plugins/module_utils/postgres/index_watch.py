@@ -57,6 +57,12 @@ def unbounded(session: Session) -> None:
     for name, value in settings.items():
         session.run(render("SET {name:raw} = {value}", name=name, value=value))
     session.run("SET default_tablespace = ''")
+    # commits of a build would wait for a synchronous standby that is away for as long as it is; a cancel does not
+    # end such a wait, it only goes on to the next one. Nobody's rows are in these commits
+    session.value(
+        "SELECT set_config('synchronous_commit', 'local', false)"
+        " WHERE current_setting('synchronous_commit') NOT IN ('off', 'local')"
+    )
     # the server notices within seconds that the module was killed, and ends the build; not every platform has it
     with contextlib.suppress(OpsError):
         session.value(

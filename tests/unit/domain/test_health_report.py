@@ -79,7 +79,7 @@ def test_remedies_are_commands_with_their_reason() -> None:
             "check": "bad",
             "level": "critical",
             "command": "ansible-playbook saasops.runbook.backup -i inv -l db",
-            "why": "Because of bad.",
+            "why": "Because of bad; outside of the verb's windows, or in a freeze, add -e break_glass='<why>'",
         }
     ]
 

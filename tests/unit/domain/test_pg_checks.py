@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.blocking import Backend
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.health import Level, judge
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.horizon import SLOT, Holder, Horizon
@@ -52,6 +53,52 @@ def connections(used: int) -> list[Row]:
 )
 def test_a_pool_is_an_alert_above_80_percent(used: int, found: str) -> None:
     assert level("connections", survey({"connections": connections(used)})) == found
+
+
+def idle(pid: int, seconds: float, user: str = "app") -> Backend:
+    """A session that has been idle in a transaction for so long."""
+    return Backend(
+        pid,
+        "2026-11-23T00:00:00Z",
+        user,
+        "shop",
+        "web",
+        "",
+        "client backend",
+        "idle in transaction",
+        "SELECT 1",
+        seconds + 1,
+        None,
+        seconds,
+    )
+
+
+@pytest.mark.parametrize(
+    ("ages", "over", "said"),
+    [
+        ([301] * 3 + [9] * 9, "300s", "3 of 12 connections are idle in transaction for more than 5 min"),
+        ([301] * 2 + [61] + [9] * 9, "60s", "3 of 12 connections are idle in transaction for more than 1 min"),
+        ([11] * 3 + [9] * 9, "10s", "3 of 12 connections are idle in transaction for more than 10 s"),
+        ([11] * 2 + [9] * 10, "", ""),
+        ([10] * 12, "", ""),
+        ([90] * 11 + [0], "60s", "one run ends the 10 oldest, run it again for the rest"),
+    ],
+)
+def test_the_command_that_frees_slots_names_an_age_at_which_it_does(ages: list[float], over: str, said: str) -> None:
+    row = {**connections(len(ages))[0], "idle_in_transaction": len(ages), "superusers": ["root"]}
+    given = survey({"connections": [row]}, backends=[idle(n, age) for n, age in enumerate(ages, 1)])
+    (found,) = BY_NAME["connections"].measure(given)
+    assert (found.remedy.variables if found.remedy else {}) == ({"idle_in_transaction": over} if over else {})
+    assert said in (found.remedy.why if found.remedy else "")
+
+
+def test_whom_the_verb_sessions_would_leave_alone_is_not_counted_to_be_ended() -> None:
+    row = {**connections(4)[0], "idle_in_transaction": 4, "superusers": ["root"]}
+    others = [idle(1, 900, "root"), replace(idle(2, 900), application="pg_dump"), idle(3, 900), idle(4, 900)]
+    given = survey({"connections": [row]}, backends=others, own=frozenset({4}))
+    (found,) = BY_NAME["connections"].measure(given)
+    assert found.remedy
+    assert found.remedy.why.startswith("1 of 4 connections")
 
 
 def frozen(xids: int, multis: int = 0) -> list[Row]:

@@ -27,7 +27,7 @@ def end(pid: int) -> Remedy:
 
 
 IDLE = Remedy("sessions", {"policy": "idle_in_transaction"}, "idle")
-VACUUM = Remedy("maintenance", {"measures": "freeze"}, "old")
+VACUUM = Remedy("maintenance", {"measures": "vacuum"}, "old")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ SELECT n.nspname::text AS schema, c.relname::text AS name, t.relname::text AS ta
        i.indisready AS ready, c.relpages::bigint * current_setting('block_size')::bigint AS bytes,
        EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.relid = i.indrelid OR p.index_relid = i.indexrelid)
          AS building,
-       (SELECT count(*) FROM pg_stat_progress_create_index p WHERE p.datid IS NULL) AS hidden
+       (SELECT count(*) FROM pg_stat_progress_create_index p
+         WHERE p.relid IS NULL AND p.datid = (SELECT oid FROM pg_database WHERE datname = current_database())) AS hidden
   FROM pg_index i
   JOIN pg_class c ON c.oid = i.indexrelid
   JOIN pg_class t ON t.oid = i.indrelid

@@ -19,14 +19,15 @@ SELECT 'server' AS kind, '' AS name, count(a.pid) AS used,
           SELECT coalesce(nullif(application_name, ''), '-') AS application, coalesce(usename::text, '-') AS role,
                  count(*) AS sessions, count(*) FILTER (WHERE state = 'idle') AS idle
             FROM pg_stat_activity WHERE backend_type = 'client backend' GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT 5) t
-       ) AS top
+       ) AS top,
+       (SELECT json_agg(rolname) FROM pg_roles WHERE rolsuper) AS superusers
   FROM pg_stat_activity a WHERE a.backend_type = 'client backend'
 UNION ALL
-SELECT 'database', d.datname::text, count(a.pid), d.datconnlimit, NULL, NULL, NULL, NULL
+SELECT 'database', d.datname::text, count(a.pid), d.datconnlimit, NULL, NULL, NULL, NULL, NULL
   FROM pg_database d LEFT JOIN pg_stat_activity a ON a.datid = d.oid AND a.backend_type = 'client backend'
  WHERE d.datconnlimit > 0 GROUP BY d.datname, d.datconnlimit
 UNION ALL
-SELECT 'role', r.rolname::text, count(a.pid), r.rolconnlimit, NULL, NULL, NULL, NULL
+SELECT 'role', r.rolname::text, count(a.pid), r.rolconnlimit, NULL, NULL, NULL, NULL, NULL
   FROM pg_roles r LEFT JOIN pg_stat_activity a ON a.usesysid = r.oid AND a.backend_type = 'client backend'
  WHERE r.rolconnlimit > 0 AND NOT r.rolsuper AND r.rolcanlogin GROUP BY r.rolname, r.rolconnlimit
 """
