@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 
 import psycopg2
@@ -27,8 +28,17 @@ def remedy(survey: Survey, name: str, scope: str) -> Remedy:
     return found
 
 
+@pytest.fixture
+def stranger(server: postgres.Server, database: str) -> Iterator[dict[str, str]]:
+    """A login role that may connect and nothing else."""
+    name = f"stranger_{database}"
+    server.psql(f"CREATE ROLE {name} LOGIN PASSWORD 'of a stranger'")
+    yield {"user": name, "password": "of a stranger"}
+    server.psql(f"DROP ROLE {name}")
+
+
 def test_an_index_whose_unique_build_failed_is_debris_and_one_that_is_being_built_is_not(
-    server: postgres.Server, database: str
+    server: postgres.Server, database: str, stranger: dict[str, str]
 ) -> None:
     server.psql("CREATE TABLE t (n int); INSERT INTO t VALUES (1), (1)", database)
     assert level(look(server, database), "invalid_indexes") == "ok"
@@ -46,10 +56,15 @@ def test_an_index_whose_unique_build_failed_is_debris_and_one_that_is_being_buil
         try:
             assert until(lambda: server.psql(there, database) == "1")
             building = look(server, database)
+            blind = look(server, database, **stranger)
         finally:
             holder.rollback()  # type: ignore[attr-defined]
             worker.join()
     assert level(building, "invalid_indexes") == "ok"
+    # who may not see which table is being built on does not take it for debris
+    its = outcome(blind, "invalid_indexes")
+    assert (its.level.value, its.scope) == ("inconclusive", "public.twice")
+    assert "GRANT pg_monitor" in its.why
     survey = look(server, database)
     its = outcome(survey, "invalid_indexes")
     assert (its.level.value, its.scope) == ("warning", "public.twice")
