@@ -393,7 +393,7 @@ def test_a_killed_controller_leaves_all_or_nothing_and_the_next_run_ends_what_wa
     server: Server, flow: str, store: Path, tmp_path: Path
 ) -> None:
     server.psql(
-        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(30); RETURN NEW; END';"
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(120); RETURN NEW; END';"
         """CREATE TRIGGER slow BEFORE UPDATE ON org_a."CampaignApproval" FOR EACH ROW EXECUTE FUNCTION slow()""",
         flow,
     )
@@ -406,7 +406,8 @@ def test_a_killed_controller_leaves_all_or_nothing_and_the_next_run_ends_what_wa
             "saasops_connection": acts.connection(server),
             "saasops_store": {"path": str(store)},
             "saasops_tenant_schemas": ["org_*"],
-            "saasops_repairs": [{**fix, "accept_triggers": ["slow"]} for fix in FIXES],
+            # its own limits would end the killed run's statement first
+            "saasops_repairs": [{**fix, "accept_triggers": ["slow"], "lock_timeout": "60s"} for fix in FIXES],
         },
     )
     busy = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'saasops-repair-%' AND query ~ 'UPDATE '"
