@@ -132,6 +132,7 @@ def test_pending_approvals_above_10_and_20(server15: Server, workflow: str, wait
             "tenant": "org_second",
             "id": f"a{waiting}",
             "decision": "rejected",
+            "reason": "<why>",
         }
 
 
@@ -154,6 +155,7 @@ def test_a_reservation_that_is_still_live_is_no_orphan(server15: Server, workflo
         "fix": "release_reservation",
         "tenant": "org_third",
         "id": "r6",
+        "reason": "<why>",
     }
 
 

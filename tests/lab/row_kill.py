@@ -8,11 +8,12 @@ could see.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,20 +36,69 @@ def steps(act: Callable[[], object], log: Path, at: int = -1, strike: Callable[[
 
     log: gets the name of each step, one a line.
     """
+
+    def meet(number: int, _name: str) -> None:
+        if number == at:
+            if strike is None:
+                os.kill(os.getpid(), signal.SIGKILL)
+            else:
+                strike()
+
+    return os.waitpid(_begin(act, log, meet), 0)[1]
+
+
+class Frozen:
+    """A process that stands still at one of its steps."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+
+    def go_on(self) -> int:
+        """Let it run to its end; its exit status as os.wait gives it."""
+        os.kill(self._pid, signal.SIGCONT)
+        pid, self._pid = self._pid, 0
+        return os.waitpid(pid, 0)[1]
+
+    def end(self) -> None:
+        """Kill it if it is still there."""
+        if self._pid:
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+
+
+@contextlib.contextmanager
+def frozen(act: Callable[[], object], log: Path, name: str) -> Iterator[Frozen]:
+    """Fork, do the act up to the first step whose name holds this, and stop the process dead right before it."""
+    met = False
+
+    def meet(_number: int, step: str) -> None:
+        nonlocal met
+        if not met and name in step:
+            met = True
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    pid = _begin(act, log, meet)
+    status = os.waitpid(pid, os.WUNTRACED)[1]
+    assert os.WIFSTOPPED(status), f"it ended with {status} before a step {name}"
+    process = Frozen(pid)
+    try:
+        yield process
+    finally:
+        process.end()
+
+
+def _begin(act: Callable[[], object], log: Path, meet: Callable[[int, str], None]) -> int:
+    """Fork a child that does the act and meets each of its steps. Gives its pid."""
     child = os.fork()
     if child:
-        return os.waitpid(child, 0)[1]
+        return child
     try:
         count = 0
         with log.open("w", encoding="utf-8", buffering=1) as out:
 
             def step(name: str) -> None:
                 nonlocal count
-                if count == at:
-                    if strike is None:
-                        os.kill(os.getpid(), signal.SIGKILL)
-                    else:
-                        strike()
+                meet(count, name)
                 out.write(" ".join(name.split()) + "\n")
                 count += 1
 

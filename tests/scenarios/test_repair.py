@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -51,11 +53,11 @@ def mend(server: Server, store: Path, database: str, fix: str, check: bool = Fal
     changes: dict[str, object] = {
         "fixes": FIXES,
         "fix": fix,
-        "parameters": {name: value for name, value in parameters.items() if name not in ("fixes", "tenant")},
+        "parameters": {name: value for name, value in parameters.items() if name not in ("fixes", "tenant", "reason")},
         "reason": "ticket 4711",
         "tenant_schemas": ["org_*"],
     }
-    changes.update({name: value for name, value in parameters.items() if name in ("fixes", "tenant")})
+    changes.update({name: value for name, value in parameters.items() if name in ("fixes", "tenant", "reason")})
     return repair.execute(acts.parameters(server, store, database, changes), acts.context(check))
 
 
@@ -250,3 +252,56 @@ def test_a_repair_by_its_playbook_is_undone_by_its_run(server: Server, flow: str
     undone = run("undo", "-e", f"run={acted}")
     assert (undone.code, undone.changed) == (0, 1), undone.output
     assert picture(server, flow) == before
+
+
+REMEDIES = [
+    cast("dict[str, dict[str, str]]", check["remedy"])
+    for check in podcastflow.shipped("health.yml", "saasops_checks")
+    if cast("dict[str, str]", check.get("remedy") or {}).get("verb") == "repair"
+]
+
+
+def test_each_remedy_that_names_a_fix_gives_all_that_the_fix_asks_for() -> None:
+    assert len(REMEDIES) == 3
+    fixes = {str(fix["name"]): fix for fix in FIXES}
+    for remedy in REMEDIES:
+        wanted = cast("list[dict[str, object]]", fixes[remedy["variables"]["fix"]]["parameters"])
+        names = {str(parameter["name"]) for parameter in wanted if parameter.get("required", True)}
+        assert names | {"fix", "tenant", "reason"} == set(remedy["variables"])
+
+
+@ONE
+def test_the_place_of_a_reason_is_no_reason(server: Server, flow: str, store: Path) -> None:
+    with pytest.raises(OpsError) as caught:
+        mend(server, store, flow, "release_reservation", id="a-stuck", reason="<why>")
+    assert caught.value.code == "reason_missing"
+
+
+@ONE
+def test_the_line_that_health_shows_is_pasted_with_a_reason_and_repairs(
+    server: Server, flow: str, store: Path, tmp_path: Path
+) -> None:
+    checks = podcastflow.shipped("health.yml", "saasops_checks")
+    hosts = inventory(
+        tmp_path,
+        {
+            "saasops_system": "mended",
+            "saasops_database": flow,
+            "saasops_connection": acts.connection(server),
+            "saasops_store": {"path": str(store)},
+            "saasops_tenant_schemas": ["org_a"],
+            "saasops_repairs": FIXES,
+            "saasops_checks": [check for check in checks if check["name"] == "unreleased_reservations"],
+            "health_builtin": False,
+        },
+    )
+    left = """SELECT count(*) FROM org_a."InventoryReservation" WHERE id = 'a-stuck'"""
+    told = play("health", hosts, "-e", "fail_on=never")
+    (line,) = [line for line in told.output.splitlines() if "ansible-playbook saasops.runbook.repair" in line]
+    pasted = json.loads(line.strip().rstrip(",")).replace("<why>", "ticket 4711, it was rejected")
+    words = shlex.split(pasted)
+    assert words[:4] == ["ansible-playbook", "saasops.runbook.repair", "-i", str(hosts)]
+    assert server.psql(left, flow) == "1"
+    done = play("repair", hosts, *words[4:])
+    assert (done.code, done.changed) == (0, 1), done.output
+    assert server.psql(left, flow) == "0"

@@ -16,6 +16,8 @@ FIRST, LARGEST = 200, 10_000
 # what a batch may hold in memory and in one object of the store
 BATCH_BYTES = 16_000_000
 LIMIT = 1_000_000
+# a module that only waits for its share of a processor must not be taken for one that is frozen
+_IDLE_LEAST = 5_000
 _MOVES = re.compile(
     r"\b(now|clock_timestamp|statement_timestamp|transaction_timestamp|timeofday|localtimestamp|"
     r"localtime|current_timestamp|current_date|current_time|random)\b",
@@ -107,6 +109,14 @@ _FIELDS = frozenset(
 )
 _PAUSE = frozenset(["replica_lag", "replica_bytes", "active_sessions", "condition", "longest"])
 _CHILD = frozenset(["table", "columns", "key", "accept_triggers", "children"])
+
+
+def idle_limit(most: int) -> int:
+    """Milliseconds after which the server ends a session that holds locks and asks for nothing.
+
+    A module that is stopped, or whose host is gone, cannot give them back. most: what a batch may hold locks, in ms.
+    """
+    return max(_IDLE_LEAST, 2 * most)
 
 
 def invalid(name: str, why: str, remedy: str = "") -> OpsError:

@@ -25,6 +25,7 @@ TYPES: Mapping[str, str] = {
     "timestamptz": r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?)?)?",
 }
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}\Z")
+_PLACE = re.compile(r"<[^<>]*>\Z")
 _FIELDS = frozenset(
     [
         "name",
@@ -197,6 +198,11 @@ def parse_fix(body: Mapping[str, object], tenants: Sequence[str] = ()) -> Fix:
         keep_archive=None if not keep else parse_duration(str(keep), "keep_archive"),
         lock_timeout=parse_duration(str(body.get("lock_timeout") or "5s"), "lock_timeout"),
     )
+
+
+def given_reason(reason: str) -> bool:
+    """Whether somebody said why: the place for it in a line that was pasted, <why>, says nothing."""
+    return bool(reason) and not _PLACE.match(reason)
 
 
 def choose(bodies: Sequence[Mapping[str, object]], name: str, tenants: Sequence[str]) -> Fix:

@@ -209,7 +209,7 @@ def _run_rule(work: Work, rule: Rule, places: Sequence[Place]) -> dict[str, obje
         cutoff=places[0].cutoff,
         key=work.key,
         keep=rule.keep_archive,
-        facts={"where": rule.where, "table": rule.table, "schemas": list(rule.schemas)},
+        facts={"where": rule.where, "table": rule.table, "schemas": list(rule.schemas), "lock_limit": rule.most},
     )
     recorder = Recorder(work.store, open_codec("zstd"), begun)
     stopped = ""
@@ -219,7 +219,8 @@ def _run_rule(work: Work, rule: Rule, places: Sequence[Place]) -> dict[str, obje
     except BaseException as error:
         outcome = _close(work, recorder, "stopped")
         raise _told(error, rule, outcome, tally) from error
-    recorder.finish("stopped" if stopped else "complete", time.time())
+    limited = tally.cut or tally.total >= rule.limit
+    recorder.finish("stopped" if stopped or limited else "complete", time.time())
     return {
         "rule": rule.name,
         "archive": begun.archive if recorder.used else "",
@@ -232,7 +233,7 @@ def _run_rule(work: Work, rule: Rule, places: Sequence[Place]) -> dict[str, obje
         "dropped_partitions": tally.dropped,
         "longest_lock_ms": round(tally.longest, 1),
         "batches_over_limit": tally.over,
-        "limit_reached": tally.total >= rule.limit,
+        "limit_reached": limited,
         "stopped": stopped,
         "seconds": round(time.monotonic() - began, 3),
     }
@@ -297,7 +298,8 @@ def execute(params: dict[str, object], context: Context) -> Result:
         partitions = {id(place): droppable(reader, place) for place in places if place.count.something}
         plan = _plan([place for place in places if place.rule.name not in done], rules, warnings, partitions)
         evidence: dict[str, object] = {"tables": _shown(places), "rules": [], "archives": [], "recovered": []}
-        if plan.empty or context.check_mode:
+        names = [rule.name for rule in rules]
+        if context.check_mode or (plan.empty and not archives.without_end(store, "cleanup", system, database, names)):
             return Result(plan, not plan.empty, _foretold(plan, places), evidence)
         context.authorise(plan)
         with contextlib.closing(holder.session(database)) as other:
@@ -308,9 +310,7 @@ def execute(params: dict[str, object], context: Context) -> Result:
         prepare(guard)
         locks.hold(guard, system, database)
         cleaned = end_leftovers(target, reader, target.connection.application_name, [reader.pid])
-        recovered, unclear = recover(
-            reader, store, system, database, [rule.name for rule in rules], server, context.now
-        )
+        recovered, unclear = recover(reader, store, "cleanup", system, database, names, server, context.now)
         for error in unclear:
             context.warn(error.message)
         session = opened(target, database)
@@ -319,7 +319,7 @@ def execute(params: dict[str, object], context: Context) -> Result:
             system, database, store, context, lambda: holder.session(database), guard, session, reader, server, key
         )
         results = []
-        for rule in rules:
+        for rule in rules if not plan.empty else ():
             own = [place for place in places if place.rule is rule]
             if own and not rule.report_only and rule.name not in done:
                 results.append(_run_rule(work, rule, own))
@@ -339,7 +339,8 @@ def execute(params: dict[str, object], context: Context) -> Result:
             context.warn(f"Rule {item['rule']}: {item['kept']} rows were changed or in use meanwhile and were kept.")
     total = sum(int(str(item["rows"])) + int(str(item["children"])) for item in results)
     undo: dict[str, Json] = {"verb": "cleanup", "archives": cast("list[Json]", made)} if made else {}
-    return Result(plan, bool(total), _done(results), evidence, undo=undo)
+    message = _foretold(plan, places) + _brought_to_its_end(recovered) if plan.empty else _done(results)
+    return Result(plan, bool(total), message, evidence, undo=undo)
 
 
 def _complete(archive: archives.Archive) -> bool:
@@ -364,6 +365,11 @@ def _foretold(plan: Plan, places: Sequence[Place]) -> str:
         return f"Nothing to clean up.{report}"
     rows = sum(int(str(action.measured["rows"])) for action in plan.actions)
     return f"{rows} rows would be archived and deleted by {len(plan.actions)} rules.{report}"
+
+
+def _brought_to_its_end(recovered: Sequence[Outcome]) -> str:
+    archives_of = ", ".join(f"{item.begun.archive} ({item.rows} rows)" for item in recovered)
+    return f" The archive of a run that was killed was brought to its end: {archives_of}." if recovered else ""
 
 
 def _done(results: Sequence[Mapping[str, object]]) -> str:

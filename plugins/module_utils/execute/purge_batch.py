@@ -18,7 +18,12 @@ from typing import cast
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.archive import Part
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.purge import FIRST, Rule, next_size
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.purge import (
+    FIRST,
+    Rule,
+    idle_limit,
+    next_size,
+)
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.row_archive import Recorder
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres import rows as sql
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.purge import Node
@@ -63,7 +68,10 @@ class ChangedError(Exception):
 
 @dataclass
 class Tally:
-    """What a purge did so far. milliseconds are those between the first lock and the end of the commit."""
+    """What a purge did so far. milliseconds are those between the first lock and the end of the commit.
+
+    cut: the limit left no room for rows that were read.
+    """
 
     rows: int = 0
     children: int = 0
@@ -72,6 +80,7 @@ class Tally:
     retries: int = 0
     longest: float = 0.0
     over: int = 0
+    cut: bool = False
     dropped: list[str] = field(default_factory=list)
 
     @property
@@ -183,6 +192,7 @@ class Table:
         for place, count in enumerate(per):
             total += count
             if total > left:
+                self._tally.cut = True
                 if place == 0 and self._tally.total == 0:
                     raise OpsError(
                         "limit_too_small",
@@ -218,8 +228,8 @@ class Table:
                 for rows in reversed(batch)
                 if rows.values
             ]
-            self._settings()
             self._confirm()
+            self._settings()
             began = time.monotonic()
             self._delete(batch, lock, deletes, began)
             self._bound(began)
@@ -260,6 +270,7 @@ class Table:
                     ("enable_hashjoin", "off"),
                     ("enable_mergejoin", "off"),
                     ("lock_timeout", str(max(1, self._rule.most // 2))),
+                    ("idle_in_transaction_session_timeout", str(idle_limit(self._rule.most))),
                 )
             )
         )

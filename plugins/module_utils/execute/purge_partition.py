@@ -122,6 +122,7 @@ def _drop(session: Session, place: Place, partition: Partition, before: Row | No
     """Prove that what was archived is what is there, then detach and drop. Milliseconds that the table was locked."""
     most = place.rule.most
     session.run(f"SET LOCAL lock_timeout = {max(1, most // 2)}")
+    sql.bound_idle(session, most)
     # writers into this old partition wait while it is read once more; nobody else does
     session.run(f"LOCK TABLE ONLY {partition.sql} IN SHARE MODE")
     after = session.rows(digest_sql(partition, place.node.key))[0]

@@ -25,6 +25,7 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.purge imp
     search_path,
     unreferenced_sql,
 )
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.rows import bound_idle
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.table_facts import read_tables
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.tables import matching_schemas
@@ -192,6 +193,7 @@ def count_places(session: Session, places: Sequence[Place], seconds: int) -> lis
     session.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     try:
         session.run(f"SET LOCAL statement_timeout = {seconds * 1000}")
+        bound_idle(session, seconds * 1000)
         counted = []
         for place in places:
             session.run(f"SET LOCAL search_path = {place.path}")

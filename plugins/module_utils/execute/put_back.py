@@ -15,25 +15,23 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.purge import texts
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.table_facts import INSERT, TableFacts, refuse_table
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.progress import Pace, Ticker
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.put_back_batch import present_rows, put_batch
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.row_archive import resolve
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.row_fence import fenced
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Context, Result
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres import locks
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.facts import read_server
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.leftovers import end_leftovers, mark_of
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.leftovers import mark_of
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.partitions import attach_sql
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.rows import insert_sql, prepare, present_sql
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.rows import prepare
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.sql import render
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.synchronous import standby_warning
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.table_facts import read_tables
 from ansible_collections.saasops.runbook.plugins.module_utils.store import archives
 from ansible_collections.saasops.runbook.plugins.module_utils.store.base import Store
 from ansible_collections.saasops.runbook.plugins.module_utils.store.open import open_store
 
-_AT_ONCE = 1000  # rows of one INSERT
 _SHOWN = 20
-_FOREIGN_KEY = "23503"
-Values = tuple["str | None", ...]
+_LOCK_LIMIT = 1000  # milliseconds, for archives that do not say what their rule allows
 
 
 @dataclass
@@ -107,12 +105,6 @@ class Tables:
                 warn.append(f"Triggers of {facts.title} fire as rows are put back: {', '.join(firing)}.")
 
 
-def present_rows(session: Session, part: Part, facts: TableFacts) -> dict[int, Values]:
-    """The rows that now have the keys of a part, by their place in it."""
-    found = session.rows(present_sql(part, facts))
-    return {int(str(row["n"])) - 1: tuple(cast("list[str | None]", row["v"])) for row in found}
-
-
 def _look(session: Session, tables: Tables, batch: Batch, found: Found) -> None:
     for part in batch.parts:
         now = present_rows(session, part, tables.of(part))
@@ -128,55 +120,6 @@ def _look(session: Session, tables: Tables, batch: Batch, found: Found) -> None:
                     found.examples.append(f"{part.title} {dict(zip(part.key, part.keys()[place]))}")
 
 
-def _exists_sql(partition: Sequence[str]) -> str:
-    return render(
-        "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE n.nspname::text = {schema} AND c.relname::text = {name}) AS there",
-        schema=partition[0],
-        name=partition[1],
-    )
-
-
-def _insert(session: Session, tables: Tables, batch: Batch) -> int:
-    """One batch in one transaction; what is there already is left alone. Gives the rows put in. Raises OpsError."""
-    session.run("BEGIN")
-    try:
-        put = 0
-        for part in batch.parts:
-            facts = tables.of(part)
-            now = present_rows(session, part, facts)
-            rows = [values for place, values in enumerate(part.rows) if place not in now]
-            if part.partition and rows and not session.value(_exists_sql(part.partition)):
-                session.run(attach_sql(facts, part.partition))
-            for first in range(0, len(rows), _AT_ONCE):
-                session.run(insert_sql(part, rows[first : first + _AT_ONCE]))
-            put += len(rows)
-        for part in batch.parts:
-            now = present_rows(session, part, tables.of(part))
-            wrong = [place for place, values in enumerate(part.rows) if now.get(place) != values]
-            if wrong:
-                raise OpsError(
-                    "rows_differ",
-                    f"{len(wrong)} rows of {part.title} are not as the archive says, for instance "
-                    f"{dict(zip(part.key, part.keys()[wrong[0]]))}: a trigger changed them, or somebody was faster.",
-                    "Nothing of this batch was put back; look at the rows and the triggers of the table.",
-                    {"table": part.title, "rows": len(wrong)},
-                )
-        session.run("COMMIT")
-        return put
-    except OpsError as error:
-        with contextlib.suppress(OpsError):
-            session.run("ROLLBACK")
-        if error.details.get("sqlstate") == _FOREIGN_KEY:
-            raise OpsError(
-                "reference_gone",
-                f"Rows of the archive refer to rows that are gone: {error.cause}",
-                "Put those back first, if another archive holds them.",
-                error.details,
-            ) from error
-        raise
-
-
 def put_back(params: dict[str, object], context: Context, verb: str) -> Result:
     """The state put_back of pg_purge."""
     system, database = str(params["system"]), str(params["database"])
@@ -188,13 +131,7 @@ def put_back(params: dict[str, object], context: Context, verb: str) -> Result:
     holder = anyone.named(mark_of(f"{verb}-guard", system, database))
     warnings: list[str] = []
     with contextlib.ExitStack() as stack:
-
-        def opened(server: Target, name: str | None) -> Session:
-            session = server.session(name)
-            stack.callback(session.close)
-            return session
-
-        session = opened(holder, database)
+        session = stack.enter_context(contextlib.closing(holder.session(database)))
         prepare(session)
         # the newest first: what was deleted later may be what earlier rows referred to
         outcomes = [open_archive(session, store, name, params, verb) for name in sorted(set(wanted), reverse=True)]
@@ -235,22 +172,16 @@ def put_back(params: dict[str, object], context: Context, verb: str) -> Result:
             message = f"{found.missing} rows {word}, {found.present} are there already."
             return Result(plan, bool(actions), message, evidence)
         context.authorise(plan)
-        server = read_server(session)
-        target = anyone.named(mark_of(verb, system, database, server))
-        guard = opened(holder, None)
-        prepare(guard)
-        locks.hold(guard, system, database)
-        end_leftovers(target, session, target.connection.application_name, [session.pid])
-        worker = opened(target, database)
-        prepare(worker)
+        fence = fenced(stack, anyone, context, session, verb, system, database)
         far, report = Pace(found.missing, "rows"), Ticker(context)
         put = 0
         for outcome in outcomes:
+            most = int(str(outcome.begun.facts.get("lock_limit") or _LOCK_LIMIT))
             for _entry, batch in batches(store, outcome):
-                context.admission.confirm()
-                locks.confirm(guard, system, database)
-                put += _insert(worker, tables, batch)
+                put += put_batch(fence.worker, tables, batch, most, fence.confirm)
                 report(far(put))
+        if waits := standby_warning(fence.worker):
+            context.warn(waits)
     evidence["rows"] = put
     return Result(
         plan, bool(put), f"{put} rows put back and compared with the archive, {found.present} were there.", evidence

@@ -6,178 +6,47 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.archive import Begun, Part
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors import OpsError
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.manifest import Json
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Action, Plan
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.purge import texts
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.repair import Fix, check_values, choose
-from ansible_collections.saasops.runbook.plugins.module_utils.domain.table_facts import (
-    DELETE,
-    INSERT,
-    UPDATE,
-    TableFacts,
-    key_of,
-    refuse_reference,
-    refuse_table,
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.repair import (
+    check_values,
+    choose,
+    given_reason,
+)
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.repair_scene import (
+    choose_rows,
+    difference,
+    find_sites,
+    plan_of,
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.repair_undo import undo_repair
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.row_archive import Recorder, new_id, recover
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.row_fence import fenced
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Context, Result
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres import locks
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres import repair as statements
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.facts import read_server
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.leftovers import mark_of
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.purge import search_path
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.repair import Bound, Chosen, Site
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.repair import Site
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.rows import (
+    bound_idle,
     lock_sql,
     prepare,
     present_sql,
     xid_sql,
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.table_facts import read_tables
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.tables import matching_schemas
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.synchronous import standby_warning
+from ansible_collections.saasops.runbook.plugins.module_utils.store import archives
 from ansible_collections.saasops.runbook.plugins.module_utils.store.codec import open_codec
 from ansible_collections.saasops.runbook.plugins.module_utils.store.open import open_store
-
-_BITS = {"update": UPDATE, "insert": INSERT, "delete": DELETE, "report": 0}
-_RIGHTS = {
-    "update": ("SELECT", "UPDATE"),
-    "delete": ("SELECT", "UPDATE", "DELETE"),
-    "insert": ("SELECT", "INSERT"),
-    "report": ("SELECT",),
-}
-
-
-def _refuse(fix: Fix, facts: TableFacts, target: TableFacts) -> None:
-    rights = ("SELECT", "UPDATE") if fix.act == "insert" else _RIGHTS[fix.act]
-    for error in refuse_table(facts, 0 if fix.act == "insert" else _BITS[fix.act], fix.accept_triggers, rights):
-        raise error
-    if fix.act == "insert":
-        for error in refuse_table(target, INSERT, fix.accept_triggers, _RIGHTS["insert"]):
-            raise error
-    if fix.act == "delete":
-        for reference in facts.references:
-            for error in refuse_reference(facts, reference, archived=False):
-                raise error
-    absent = [column for column in fix.values if not target.has(column)]
-    if absent:
-        raise OpsError(
-            "column_unknown",
-            f"{target.title} has no column {', '.join(absent)} that can be set.",
-            f"Correct fix {fix.name}.",
-        )
-    if fix.act == "insert":
-        without = [column for column in target.required if column not in fix.values]
-        if without:
-            raise OpsError(
-                "column_missing",
-                f"{target.title} needs {', '.join(without)}, and fix {fix.name} gives no value for it.",
-                "Add it to the fix, from the fields of the row it is made from.",
-                {"columns": without},
-            )
-
-
-def _sites(session: Session, fix: Fix, bound: Bound, tenants: Sequence[str]) -> list[Site]:
-    """The fix in each schema that it speaks of, without rows yet. Raises OpsError."""
-    schemas = matching_schemas(session, fix.schemas)
-    if tenants:
-        schemas = [name for name in schemas if name in matching_schemas(session, tenants)]
-    other = fix.into or fix.table
-    tables = read_tables(session, [(schema, name) for schema in schemas for name in sorted({fix.table, other})])
-    found = []
-    for schema in schemas:
-        facts, target = tables.get((schema, fix.table)), tables.get((schema, other))
-        if facts is None or target is None:
-            continue
-        _refuse(fix, facts, target)
-        key = key_of(facts, fix.key)
-        found.append(Site(fix, facts, key, target, key_of(target, ()) if fix.act == "insert" else key, bound))
-    if not found:
-        raise OpsError(
-            "unknown_table",
-            f"No schema of {', '.join(tenants or fix.schemas)} has the tables of fix {fix.name}.",
-            "Check the names; they are case-sensitive.",
-        )
-    return found
-
-
-def _choose(session: Session, sites: Sequence[Site]) -> list[Site]:
-    """The sites with rows. Raises OpsError too_many_rows, not_repairable."""
-    chosen = []
-    total = 0
-    for site in sites:
-        session.run(f"SET LOCAL search_path = {search_path(site.facts.schema, site.fix.search_path)}")
-        rows = statements.choose(session, site)
-        total += len(rows)
-        if total > site.fix.limit and not site.fix.report_only:
-            raise OpsError(
-                "too_many_rows",
-                f"Fix {site.fix.name} speaks of more than {site.fix.limit} rows.",
-                "Choose fewer by its parameters or by tenant=<schema>, or raise the fix's limit; nothing was changed.",
-            )
-        if rows:
-            chosen.append(replace(site, rows=tuple(rows)))
-    if not chosen or chosen[0].fix.report_only:
-        return chosen
-    failing = [f"{site.names(row)}: {says}" for site in chosen for row in site.rows for says in row.failing]
-    failing += [f"{site.names(row)}: {name} would be empty" for site in chosen for row, name in _empty(site)]
-    if failing:
-        raise OpsError(
-            "not_repairable",
-            f"{failing[0]}." + (f" And {len(failing) - 1} more." if len(failing) > 1 else ""),
-            "Put that right first, where it belongs; nothing was changed.",
-            {"rows": failing[:50]},
-        )
-    return chosen
-
-
-def _empty(site: Site) -> list[tuple[Chosen, str]]:
-    return [
-        (row, column)
-        for row in site.rows
-        for column, value in zip(site.columns, row.after)
-        if value is None and column in site.target.not_null
-    ]
-
-
-def _difference(site: Site, row: Chosen) -> dict[str, object]:
-    """What is shown of a row: before -> after of what is set, and the columns that the fix names to be shown."""
-    shown: dict[str, object] = {name: site.before(row, name) for name in site.fix.show if site.facts.has(name)}
-    for column, after in zip(site.columns, row.after):
-        if site.fix.act == "update":
-            shown[column] = f"{_text(site.before(row, column))} -> {_text(after)}"
-        else:
-            shown[column] = _text(after)
-    if site.fix.act == "delete" and not site.fix.show:
-        shown.update((item.name, site.before(row, item.name)) for item in site.facts.columns[:6])
-    return shown
-
-
-def _text(value: str | None) -> str:
-    return "NULL" if value is None else value[:200]
-
-
-def _plan(fix: Fix, sites: Sequence[Site], reason: str) -> Plan:
-    if fix.report_only:
-        return Plan("repair", ())
-    actions = tuple(
-        Action(
-            f"{fix.act} by {fix.name}",
-            f"{site.target.title} for {site.names(row)}" if fix.act == "insert" else site.names(row),
-            reason,
-            _difference(site, row),
-        )
-        for site in sites
-        for row in site.rows
-    )
-    return Plan("repair", actions, {"rows": len(actions)} if actions else {})
 
 
 def _before(site: Site) -> Part:
@@ -222,19 +91,20 @@ def _lock(session: Session, sites: Sequence[Site]) -> None:
             )
 
 
-def _apply(session: Session, sites: Sequence[Site], recorder: Recorder, context: Context) -> list[Part]:
+def _apply(session: Session, sites: Sequence[Site], recorder: Recorder, confirm: Callable[[], None]) -> list[Part]:
     """One transaction over all schemas. Gives the rows as they were left. Raises OpsError; then nothing was changed."""
     fix = sites[0].fix
     session.run("BEGIN")
     try:
         xid = str(session.value(xid_sql(session.version)))
         recorder.put(xid, [_before(site) for site in sites])
-        context.admission.confirm()
+        confirm()
         session.run(f"SET LOCAL lock_timeout = '{fix.lock_timeout}s'")
         session.run(f"SET LOCAL statement_timeout = '{fix.lock_timeout * 2}s'")
+        bound_idle(session, fix.lock_timeout * 1000)
         session.run("SET CONSTRAINTS ALL IMMEDIATE")
         _lock(session, sites)
-        if not _same(sites, _choose(session, [replace(site, rows=()) for site in sites])):
+        if not _same(sites, choose_rows(session, [replace(site, rows=()) for site in sites])):
             raise OpsError(
                 "rows_changed",
                 "The fix speaks of other rows than when it was planned.",
@@ -281,34 +151,47 @@ def execute(params: dict[str, object], context: Context) -> Result:
         texts(params.get("tenant_schemas")),
     )
     bound = check_values(fix, cast(Mapping[str, object], params.get("parameters") or {}))
-    if not reason and not fix.report_only:
+    if not given_reason(reason) and not fix.report_only:
         raise OpsError(
             "reason_missing", "Rows are not changed by hand without a reason.", "Say why: -e reason='<why>'."
         )
-    target = Target.from_params(cast("dict[str, object]", params["connection"]), mark_of("repair", system, database))
-    with contextlib.closing(target.session(database)) as session:
-        prepare(session)
-        sites = _sites(session, fix, bound, texts(params.get("tenant")))
-        session.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    anyone = Target.from_params(cast("dict[str, object]", params["connection"]))
+    holder = anyone.named(mark_of("repair-guard", system, database))
+    with contextlib.ExitStack() as stack:
+        reader = stack.enter_context(contextlib.closing(holder.session(database)))
+        prepare(reader)
+        sites = find_sites(reader, fix, bound, texts(params.get("tenant")))
+        reader.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         try:
-            session.run("SET LOCAL statement_timeout = '60s'")
-            sites = _choose(session, sites)
+            reader.run("SET LOCAL statement_timeout = '60s'")
+            bound_idle(reader, 60_000)
+            sites = choose_rows(reader, sites)
         finally:
-            session.run("ROLLBACK")
-        plan = _plan(fix, sites, reason)
-        shown = [f"{site.names(row)}: {_difference(site, row)}" for site in sites for row in site.rows]
+            reader.run("ROLLBACK")
+        plan = plan_of(fix, sites, reason)
+        shown = [f"{site.names(row)}: {difference(site, row)}" for site in sites for row in site.rows]
         count = len(shown)
         evidence: dict[str, object] = {"fix": fix.name, "rows": shown, "count": count, "archives": [], "recovered": []}
         if fix.report_only:
             return Result(plan, False, f"{fix.name} only reports: {count} rows.", evidence)
-        if plan.empty or context.check_mode:
-            return Result(plan, not plan.empty, f"{count} rows would be repaired by {fix.name}.", evidence)
-        context.authorise(plan)
+        message = f"{count} rows would be repaired by {fix.name}."
+        if context.check_mode:
+            return Result(plan, not plan.empty, message, evidence)
         store = open_store(cast("dict[str, object]", params["store"]))
-        server = read_server(session)
-        recovered, unclear = recover(session, store, system, database, [fix.name], server, context.now)
+        if plan.empty and not archives.without_end(store, "repair", system, database, [fix.name]):
+            return Result(plan, False, message, evidence)
+        context.authorise(plan)
+        fence = fenced(stack, anyone, context, reader, "repair", system, database, locks.REPAIR)
+        recovered, unclear = recover(reader, store, "repair", system, database, [fix.name], fence.server, context.now)
         for error in unclear:
             context.warn(error.message)
+        evidence["recovered"] = [
+            {"archive": outcome.begun.archive, "rows": outcome.rows} for outcome in recovered if outcome.rows
+        ]
+        if plan.empty:
+            ended = ", ".join(outcome.begun.archive for outcome in recovered)
+            said = f" The archive of a run that was killed was brought to its end: {ended}." if ended else ""
+            return Result(plan, False, message + said, evidence)
         recorder = Recorder(
             store,
             open_codec("zstd"),
@@ -317,7 +200,7 @@ def execute(params: dict[str, object], context: Context) -> Result:
                 verb="repair",
                 system=system,
                 database=database,
-                server=server,
+                server=fence.server,
                 name=fix.name,
                 started=time.time(),
                 reason=reason,
@@ -330,19 +213,18 @@ def execute(params: dict[str, object], context: Context) -> Result:
             ),
         )
         try:
-            left = _apply(session, sites, recorder, context)
+            left = _apply(fence.worker, sites, recorder, fence.confirm)
         except OpsError:
             with contextlib.suppress(OpsError):
-                recorder.settle(lambda: target.session(database))
+                recorder.settle(lambda: holder.session(database))
                 recorder.finish("stopped", time.time())
             raise
         recorder.committed()
         _remember(recorder, left, context)
+        if waits := standby_warning(fence.worker):
+            context.warn(waits)
     archive = recorder.begun.archive
     evidence["archives"] = [archive]
-    evidence["recovered"] = [
-        {"archive": outcome.begun.archive, "rows": outcome.rows} for outcome in recovered if outcome.rows
-    ]
     undo: dict[str, Json] = {"verb": "repair", "archives": [archive]}
     return Result(plan, True, f"{count} rows repaired by {fix.name}; archive {archive}.", evidence, undo=undo)
 

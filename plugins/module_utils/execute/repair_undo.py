@@ -14,12 +14,15 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors impo
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.plan import Action, Plan
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.purge import texts
 from ansible_collections.saasops.runbook.plugins.module_utils.execute.put_back import Tables, batches, open_archive
+from ansible_collections.saasops.runbook.plugins.module_utils.execute.row_fence import fenced
 from ansible_collections.saasops.runbook.plugins.module_utils.module import Context, Result
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres import locks
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.facts import read_server
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.leftovers import mark_of
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.open import Target
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.repair import made_sql, update_sql
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.rows import (
+    bound_idle,
     delete_sql,
     insert_sql,
     lock_sql,
@@ -28,9 +31,11 @@ from ansible_collections.saasops.runbook.plugins.module_utils.postgres.rows impo
     touched,
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Row, Session
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.synchronous import standby_warning
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.table_facts import read_tables
 from ansible_collections.saasops.runbook.plugins.module_utils.store.open import open_store
 
+_LOCK_LIMIT = 5000  # milliseconds
 Values = tuple["str | None", ...]
 
 
@@ -141,8 +146,9 @@ def _apply(session: Session, tables: Tables, found: Sequence[Batch]) -> int:
     """One transaction: look again with the rows locked, act, compare. Raises OpsError; then nothing was changed."""
     session.run("BEGIN")
     try:
-        session.run("SET LOCAL lock_timeout = '5s'")
+        session.run(f"SET LOCAL lock_timeout = {_LOCK_LIMIT}")
         session.run("SET LOCAL statement_timeout = '60s'")
+        bound_idle(session, _LOCK_LIMIT)
         way = _read(session, tables, found)
         _refuse(way)
         for part, place, _columns, version in way.changes:
@@ -193,8 +199,10 @@ def undo_repair(params: dict[str, object], context: Context) -> Result:
     if not wanted:
         raise OpsError("archive_missing", "No archive is named.", "Name the archives that the run returned.")
     store = open_store(cast("dict[str, object]", params["store"]))
-    target = Target.from_params(cast("dict[str, object]", params["connection"]), mark_of("repair", system, database))
-    with contextlib.closing(target.session(database)) as session:
+    anyone = Target.from_params(cast("dict[str, object]", params["connection"]))
+    holder = anyone.named(mark_of("repair-guard", system, database))
+    with contextlib.ExitStack() as stack:
+        session = stack.enter_context(contextlib.closing(holder.session(database)))
         prepare(session)
         tables = Tables(session)
         outcomes = [open_archive(session, store, name, params, "repair") for name in sorted(set(wanted), reverse=True)]
@@ -216,8 +224,11 @@ def undo_repair(params: dict[str, object], context: Context) -> Result:
         if plan.empty or context.check_mode:
             return Result(plan, bool(actions), f"{total} rows would be put back.", evidence)
         context.authorise(plan)
+        fence = fenced(stack, anyone, context, session, "repair", system, database, locks.REPAIR)
         done = 0
         for item in found:
-            context.admission.confirm()
-            done += _apply(session, tables, item)
+            fence.confirm()
+            done += _apply(fence.worker, tables, item)
+        if waits := standby_warning(fence.worker):
+            context.warn(waits)
     return Result(plan, bool(done), f"{done} rows are again as they were before the repair.", evidence)

@@ -171,11 +171,14 @@ def resolve(session: Session, store: Store, archive: Archive, here: str, now: fl
 
 
 def recover(
-    session: Session, store: Store, system: str, database: str, names: Sequence[str], here: str, now: float
+    session: Session, store: Store, verb: str, system: str, database: str, names: Sequence[str], here: str, now: float
 ) -> tuple[list[Outcome], list[OpsError]]:
-    """Bring archives of killed runs to their end: their manifests are written. Also why one could not be."""
+    """Bring archives of killed runs of a verb to their end: their manifests are written. Also why one could not be.
+
+    Call it while holding the lock that keeps other runs of the verb out: a run at work has no manifest either.
+    """
     found, unclear = [], []
-    for archive in archives.without_end(store, system, database, names):
+    for archive in archives.without_end(store, verb, system, database, names):
         try:
             outcome = resolve(session, store, archive, here, now)
         except OpsError as error:

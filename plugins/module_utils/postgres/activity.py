@@ -17,7 +17,10 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.session_cho
 )
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.sessions import Ground, Login
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.blocking import backends, prepared
-from ansible_collections.saasops.runbook.plugins.module_utils.postgres.locks import lock_key
+from ansible_collections.saasops.runbook.plugins.module_utils.postgres.locks import (
+    REPAIR,
+    lock_key,
+)
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.sql import render
 
@@ -119,7 +122,7 @@ def _wanted(session: Session) -> dict[int, list[str]]:
 def read_ground(session: Session, system: str, pool_applications: Sequence[str], pool_users: Sequence[str]) -> Ground:
     """What is known beside the list of sessions."""
     names = session.rows("SELECT datname::text AS name FROM pg_database")
-    keys = {_unsigned(lock_key(system, str(row["name"]))) for row in names}
+    keys = {_unsigned(lock_key(system, str(row["name"]), part)) for row in names for part in ("", REPAIR)}
     advisory = session.rows(_ADVISORY)
     locked = (int(str(row["pid"])) for row in advisory if (int(str(row["high"])), int(str(row["low"]))) in keys)
     wanted = _wanted(session)

@@ -25,6 +25,8 @@ BY_STATE = {
     "57P01": ("session_ended", "The session was ended by an administrator or a shutdown; run the verb again."),
     "57P02": ("session_ended", "The server restarted after a crash of one of its processes; run the verb again."),
     "57P03": ("server_starting", "The server is starting up or shutting down; wait and run the verb again."),
+    "25P03": ("session_ended", "The server ended it because it held locks and did not work; run the verb again."),
+    "25P04": ("session_ended", "The server ended it because its transaction lasted too long; run the verb again."),
     "42P04": ("target_exists", "Choose another name, or drop the database that has it."),
 }
 # libpq gives no sqlstate for a failed connection, only a message

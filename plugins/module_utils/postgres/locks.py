@@ -1,6 +1,6 @@
 # Copyright (c) 2026 saasops.runbook contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The fence between changing verbs: one advisory lock for each database of a system.
+"""The fence between changing verbs: one advisory lock for each database of a system, and one of its own for repair.
 
 It is a session lock in the maintenance database, so it outlives every transaction, does not stand in the way
 of a rename, and the server frees it when the session ends, however the module ended.
@@ -15,14 +15,20 @@ from ansible_collections.saasops.runbook.plugins.module_utils.domain.errors impo
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Row, Session
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.sql import render
 
+REPAIR = "repair"  # what cures an incident must not wait for a backup of two hours
 
-def lock_key(system: str, database: str) -> int:
-    """The lock's number: a signed 64-bit integer made from both names."""
-    digest = hashlib.sha256(f"saasops\0{system}\0{database}".encode()).digest()
+
+def lock_key(system: str, database: str, part: str = "") -> int:
+    """The lock's number: a signed 64-bit integer made from the names.
+
+    part: a lock beside the database's own, for a verb that must not wait for those that hold that one.
+    """
+    names = [system, database, part] if part else [system, database]
+    digest = hashlib.sha256("\0".join(["saasops", *names]).encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
-def hold(session: Session, system: str, database: str, wait: float = 3.0) -> None:
+def hold(session: Session, system: str, database: str, wait: float = 3.0, part: str = "") -> None:
     """Take the lock for as long as the session lives. The session is one of the maintenance database.
 
     wait, in seconds, lets the server notice that a killed run is gone.
@@ -31,11 +37,11 @@ def hold(session: Session, system: str, database: str, wait: float = 3.0) -> Non
     if session.version >= 140000:
         # a server that ends idle sessions would free the lock in the middle of a long restore
         session.run("SET idle_session_timeout = 0")
-    key = lock_key(system, database)
+    key = lock_key(system, database, part)
     deadline = time.monotonic() + wait
     while not session.value(render("SELECT pg_try_advisory_lock({key}) AS got", key=key)):
         if time.monotonic() >= deadline:
-            raise _busy(database, holder(session, system, database))
+            raise _busy(database, holder(session, system, database, part))
         time.sleep(0.2)
 
 
@@ -44,9 +50,9 @@ def release(session: Session, system: str, database: str) -> None:
     session.value(render("SELECT pg_advisory_unlock({key}) AS freed", key=lock_key(system, database)))
 
 
-def confirm(session: Session, system: str, database: str) -> None:
+def confirm(session: Session, system: str, database: str, part: str = "") -> None:
     """Prove right before a point of no return that the lock is still ours. Raises OpsError lock_lost."""
-    held = holder(session, system, database)
+    held = holder(session, system, database, part)
     if held is None or held["pid"] != session.pid:
         raise OpsError(
             "lock_lost",
@@ -55,9 +61,9 @@ def confirm(session: Session, system: str, database: str) -> None:
         )
 
 
-def holder(session: Session, system: str, database: str) -> Row | None:
+def holder(session: Session, system: str, database: str, part: str = "") -> Row | None:
     """Who holds the lock: pid, application, user, age in seconds and state; None when nobody does."""
-    key = lock_key(system, database) & 0xFFFFFFFFFFFFFFFF
+    key = lock_key(system, database, part) & 0xFFFFFFFFFFFFFFFF
     found = session.rows(
         render(
             "SELECT l.pid, coalesce(a.application_name, '') AS application, coalesce(a.usename, '') AS user,"

@@ -74,7 +74,24 @@ def digest_sql(partition: Partition, key: Sequence[str]) -> str:
     )
 
 
-def attach_sql(root: TableFacts, partition: Sequence[str]) -> str:
-    """Makes a dropped partition anew, empty. partition: schema, name, bounds."""
+def exists_sql(partition: Sequence[str]) -> str:
+    """Whether a relation has the name of a partition. partition: schema, name, bounds."""
+    return render(
+        "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname::text = {schema} AND c.relname::text = {name}) AS there",
+        schema=partition[0],
+        name=partition[1],
+    )
+
+
+def attach_sql(root: TableFacts, partition: Sequence[str], version: int) -> tuple[str, str]:
+    """Make a dropped partition anew, empty. partition: schema, name, bounds.
+
+    Not by CREATE TABLE ... PARTITION OF, which locks the partitioned table against everybody. Indexes, row triggers,
+    foreign keys and (from 17 on) identity come with ATTACH.
+    """
     schema, name, bounds = partition
-    return f"CREATE TABLE {table_sql(schema, name)} PARTITION OF {table_sql(root.schema, root.name)} {bounds}"
+    table, above = table_sql(schema, name), table_sql(root.schema, root.name)
+    kinds = ["DEFAULTS", "CONSTRAINTS", "GENERATED", "STORAGE"] + (["COMPRESSION"] if version >= 140000 else [])
+    like = f"LIKE {above} " + " ".join(f"INCLUDING {kind}" for kind in kinds)
+    return f"CREATE TABLE {table} ({like})", f"ALTER TABLE {above} ATTACH PARTITION {table} {bounds}"

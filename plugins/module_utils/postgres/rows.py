@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.archive import Column, Part
+from ansible_collections.saasops.runbook.plugins.module_utils.domain.purge import idle_limit
 from ansible_collections.saasops.runbook.plugins.module_utils.domain.table_facts import TableFacts
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.session import Session
 from ansible_collections.saasops.runbook.plugins.module_utils.postgres.sql import ident, literal
@@ -27,9 +28,12 @@ SETTINGS = {
     "row_security": "off",
     "default_transaction_isolation": "read committed",
     "default_transaction_read_only": "off",
+    # none of these before the first lock: a batch is archived first, which takes as long as the store takes
     "idle_in_transaction_session_timeout": "0",
     "statement_timeout": "0",
     "lock_timeout": "0",
+    # a commit that waits for a standby that is away holds its locks as long as it is away
+    "synchronous_commit": "local",
 }
 _MAYBE = ("idle_session_timeout", "transaction_timeout")
 Key = Sequence["str | None"]
@@ -48,6 +52,11 @@ def prepare(session: Session) -> None:
         "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings"
         f" WHERE name = ANY ({literal(list(_MAYBE))})"
     )
+
+
+def bound_idle(session: Session, most: int) -> None:
+    """From here on this transaction holds locks, most milliseconds if all is well: see domain.purge.idle_limit."""
+    session.run(f"SET LOCAL idle_in_transaction_session_timeout = {idle_limit(most)}")
 
 
 def table_sql(schema: str, name: str) -> str:

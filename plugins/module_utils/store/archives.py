@@ -125,8 +125,8 @@ def ids(store: Store) -> list[str]:
     return sorted({info.key[len(ROOT) :].partition("/")[0] for info in store.list(ROOT)})
 
 
-def without_end(store: Store, system: str, database: str, names: Sequence[str]) -> list[Archive]:
-    """The archives of these rules or fixes whose run did not come to its end, oldest first."""
+def without_end(store: Store, verb: str, system: str, database: str, names: Sequence[str]) -> list[Archive]:
+    """The archives of these rules (cleanup) or fixes (repair) whose run did not come to its end, oldest first."""
     found: dict[str, set[str]] = {}
     for info in store.list(ROOT):
         archive, _slash, key = info.key[len(ROOT) :].partition("/")
@@ -136,7 +136,8 @@ def without_end(store: Store, system: str, database: str, names: Sequence[str]) 
     return [
         item
         for item in open_ones
-        if (item.begun.system, item.begun.database) == (system, database) and item.begun.name in names
+        if (item.begun.verb, item.begun.system, item.begun.database) == (verb, system, database)
+        and item.begun.name in names
     ]
 
 
