@@ -281,7 +281,7 @@ def _remains(at: _At, error: OpsError) -> list[str]:
 
 def _incomplete(at: _At, error: OpsError) -> OpsError:
     script, done = at.work.script, at.place
-    remains = [str(one) for one in cast("Sequence[object]", error.details.get("remains") or [])]
+    remains = [str(one) for one in cast(Sequence[object], error.details.get("remains") or [])]
     left = [f"line {one.line}: {' '.join(one.text.split())[:80]}" for one in script.statements[done:]]
     through = f"Statements 1 to {done} are through and stay" if done else "No statement is through"
     where = "" if "line" in error.details else f"{script.file} line {at.statement.line}: "

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from jinja2 import nodes
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 COLLECTION = "ansible_collections.saasops.runbook"
 SOURCES = ROOT / "plugins" / "module_utils"
 # the class itself, and what reads remedies of an inventory
