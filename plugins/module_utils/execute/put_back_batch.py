@@ -61,24 +61,24 @@ def put_batch(session: Session, tables: Known, batch: Batch, most: int, confirm:
 
 def _again(act: Callable[[], int], confirm: Callable[[], None], what: str) -> int:
     """Until the locks are to be had; with pauses in between in which everybody else goes on."""
-    last: OpsError | None = None
-    for attempt in range(_ATTEMPTS):
-        if attempt:
-            time.sleep(min(2.0, 0.1 * 2**attempt) * random.uniform(0.5, 1.0))  # not in step with whoever retries too
+    attempt = 0
+    while True:
         confirm()
         try:
             return act()
         except OpsError as error:
+            attempt += 1
             if error.details.get("sqlstate") not in _BUSY:
                 raise
-            last = error
-    assert last is not None
-    raise OpsError(
-        "lock_timeout",
-        f"{what} waits for a lock that others hold; it was tried {_ATTEMPTS} times. What was put back before it stays.",
-        "See who holds it (verb triage), then run the undo again: it goes on from there.",
-        last.details,
-    ) from last
+            if attempt == _ATTEMPTS:
+                raise OpsError(
+                    "lock_timeout",
+                    f"{what} waits for a lock that others hold; it was tried {attempt} times. What was put back before "
+                    "it stays.",
+                    "See who holds it (verb triage), then run the undo again: it goes on from there.",
+                    error.details,
+                ) from error
+        time.sleep(min(2.0, 0.1 * 2**attempt) * random.uniform(0.5, 1.0))  # not in step with whoever retries too
 
 
 def _make_partition(session: Session, facts: TableFacts, part: Part, most: int, confirm: Callable[[], None]) -> None:
