@@ -440,7 +440,8 @@ def fill_beside_a_writer(point: Path) -> Path:
 
 
 def assert_live_goes_on(server: Server, before: str) -> None:
-    until(lambda: subprocess.run([server.bin / "pg_isready", "-d", server.dsn()], check=False).returncode == 0)
+    ask, environment = [server.bin / "pg_isready"], server.environment()
+    until(lambda: subprocess.run(ask, env=environment, check=False).returncode == 0)
     assert content(server, "demo") == before
     server.psql("INSERT INTO marker (writer) VALUES ('after')", "demo")
     server.psql("DELETE FROM marker WHERE writer = 'after'", "demo")

@@ -36,8 +36,9 @@ def following(primary: postgres.Server, name: str = "standby", slot: str = "") -
         argv = [str(primary.bin / "pg_basebackup"), "-D", str(copy.data), "-R", "-c", "fast", "-X", "stream"]
         argv += ["-C", "-S", slot] if slot else []
         done = subprocess.run(
-            [*argv, "-d", f"{primary.dsn()} application_name={name}"],
-            env=primary.environment(),
+            [*argv, "-d", f"application_name={name}"],
+            # not in argv, and not as a file: the standby keeps it to come again with
+            env={**primary.environment(), "PGPASSWORD": primary.password},
             capture_output=True,
             text=True,
             check=False,
