@@ -22,17 +22,19 @@ from functools import partial
 from pathlib import Path
 
 import tree
-from checks import debian, environments, sanity
+from checks import again, debian, environments, sanity
 from checks.lanes import Children, Job, Lanes
 from checks.layout import CACHE, COLLECTION, LOGS, RESULTS, ROOT, TREE, CheckError
 from checks.parts import PARTS, Part
-from checks.report import RED, Outcome, coloured, counts, table, verdict
+from checks.report import RED, YELLOW, Outcome, coloured, counts, table, verdict
 
 LANES = 2
 SHOWN_LINES = 200
 DURATIONS = CACHE / "durations.json"
 SHORT_SECONDS, SHORT_FIRST = 5, 900.0
 PACKAGES_JOB = "debian packages"
+# pytest's exit code for that, and for nothing worse
+TESTS_FAILED = 1
 
 
 class Run:
@@ -44,6 +46,7 @@ class Run:
         self.started = time.monotonic()
         self.printing = threading.Lock()
         self.interrupted = False
+        self.allowance = again.Allowance()
         self.durations: dict[str, float] = {}
         if DURATIONS.is_file():
             self.durations = json.loads(DURATIONS.read_text(encoding="utf-8"))
@@ -91,6 +94,8 @@ class Run:
         code = self.children.run(argv, tree_of_part, variables, log_of(part.name), part.limit)
         junit = work / "junit.xml"
         note = counts(junit) if junit.is_file() else ""
+        if code == TESTS_FAILED and part.packages and junit.is_file():
+            code, note = self.once_more(part, argv, variables, note)
         if code != 0:
             raise CheckError(", ".join(filter(None, (note, f"exit code {code}"))))
         if part.sanity and sanity.nothing_tested(log_of(part.name).read_text(encoding="utf-8")):
@@ -98,6 +103,25 @@ class Run:
         if part.folder and (not junit.is_file() or note == "no tests"):
             raise CheckError("it ran no test")
         return note
+
+    def once_more(self, part: Part, argv: list[str], variables: dict[str, str], note: str) -> tuple[int, str]:
+        """Run the tests of a part that failed a second time, when they are few; its exit code and what to say."""
+        tests = again.failed(RESULTS / part.name / "junit.xml")
+        with self.printing:
+            allowed = self.allowance.take(tests)
+        if not allowed:
+            return TESTS_FAILED, note
+        name = f"{part.name}-again"
+        work = RESULTS / name
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        words = [word.replace(str(RESULTS / part.name), str(work)) for word in argv if word != part.folder]
+        code = self.children.run([*words, *tests], TREE, variables, log_of(name), part.limit)
+        with self.printing:
+            print(coloured(f"Run again, for they failed: {', '.join(tests)}. Exit code {code}.", YELLOW), flush=True)
+            if code == 0:
+                print(excerpt(Outcome(part.name, "failed", 0.0)), flush=True)
+        return code, f"{note}; {'passed' if code == 0 else 'not passed'} when run again: {', '.join(tests)}"
 
     def tell(self, outcome: Outcome) -> None:
         """Say how a part ended, with its log when it failed; nothing once the run is interrupted."""
@@ -116,6 +140,8 @@ class Run:
         self.durations.update({o.name: round(o.seconds, 1) for o in outcomes if o.status == "passed"})
         DURATIONS.write_text(json.dumps(self.durations, indent=1, sort_keys=True), encoding="utf-8")
         print(f"\n{table(outcomes, time.monotonic() - self.started)}\n\n{verdict(outcomes)}\n")
+        if self.allowance.used:
+            print(coloured(f"FAILED AT FIRST, find out why: {', '.join(self.allowance.used)}\n", YELLOW))
         failed = {o.name for o in outcomes if o.status == "failed"}
         ran = [part.name for part in self.parts if part.folder and log_of(part.name).is_file()]
         closing = [name for name in ran if name in failed] or ran

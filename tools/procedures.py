@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 
 import yaml
 
+from checks.again import node_id
 from checks.layout import ROOT
 
 COVERAGE = ROOT / "docs" / "coverage.yml"
@@ -21,13 +22,21 @@ KEYS = {"verb", "guide", "tests"}
 
 
 def results(files: Iterable[Path]) -> dict[str, set[str]]:
-    """How each test ended in these JUnit files, its parameters left out: {"a/b.py::test_c": {"passed"}}."""
-    found: dict[str, set[str]] = {}
-    for file in files:
+    """How each test ended in these JUnit files, its parameters left out: {"a/b.py::test_c": {"passed"}}.
+
+    A file whose folder ends with -again tells the end of what failed at first.
+    """
+    cases: dict[tuple[str, str], set[str]] = {}
+    for file in sorted(files, key=lambda file: file.parent.name.endswith("-again")):
+        part = file.parent.name.removesuffix("-again")
+        told: dict[str, set[str]] = {}
         for case in ElementTree.parse(file).iter("testcase"):  # noqa: S314 - written by our own pytest a moment ago
-            name = f"{str(case.get('classname')).replace('.', '/')}.py::{str(case.get('name')).partition('[')[0]}"
             bad = [child.tag for child in case if child.tag in ("failure", "error", "skipped")]
-            found.setdefault(name, set()).update(bad or ["passed"])
+            told.setdefault(node_id(case), set()).update(bad or ["passed"])
+        cases.update({(part, name): ended for name, ended in told.items()})
+    found: dict[str, set[str]] = {}
+    for (_part, name), ended in cases.items():
+        found.setdefault(name.partition("[")[0], set()).update(ended)
     return found
 
 
