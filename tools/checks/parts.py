@@ -105,7 +105,7 @@ PARTS = (
     pytest("scenarios-newest", "core-newest", "tests/scenarios", 4000, packages=LAB | BROWSER),
     pytest("scenarios-2.16", "core-2.16", "tests/scenarios", 400, packages=LAB, marker="essential"),
     pytest("faults", "core-newest", "tests/faults", 900, packages=LAB),
-    pytest("docs", "core-newest", "tests/docs", 250, packages=SERVERS),
+    pytest("docs", "core-newest", "tests/docs", 400, packages=SERVERS),
     pytest("packaging-newest", "core-newest", "tests/packaging", 15),
     pytest("packaging-2.16", "core-2.16", "tests/packaging", 15),
     Part("procedures", "lint", ("{python}", "tools/procedures.py", "{work}/.."), 1, last=True),
