@@ -132,7 +132,13 @@ PARTS = {
 
 
 # goals on a fact that is no time in seconds
-AT_MOST = {"journal_share": "the journal at most {limit:.0%} of the run's time", "tasks": "at most {limit:.0f} tasks"}
+AT_MOST = {
+    "journal_share": "the journal at most {limit:.0%} of the run's time",
+    "tasks": "at most {limit:.0f} tasks",
+    "batches_over_limit": "at most {limit} batches over the limit of their locks",
+    "seen_writing_ms": "no transaction with writes seen open for more than {limit} ms",
+    "slow_share": "at most {limit:.0%} of the statements above 50 ms",
+}
 
 
 def _parts(samples: Sequence[Sample], sides: Sequence[str]) -> list[str]:

@@ -80,3 +80,11 @@ def test_machine_facts_name_no_host_and_no_folder() -> None:
     assert socket.gethostname() not in said
     assert os.path.expanduser("~") not in said
     assert platform.release() in said
+
+
+def test_a_limit_is_told_in_the_unit_of_what_it_limits() -> None:
+    samples = [Sample(OURS, 0, 1.0, {"seen_writing_ms": 187.2, "gap": 0.1})]
+    goals = [Goal("at most", "seen_writing_ms", 1000, OURS), Goal("at most", "gap", 0.5, OURS)]
+    said = table({"cleanup": rendered(replace(ROW, samples=samples, goals=goals))})
+    assert "| ours: no transaction with writes seen open for more than 1000 ms | 187.200 | met |" in said
+    assert "| ours: gap at most 0.5 s | 0.100 | met |" in said
