@@ -42,7 +42,7 @@ class Part:
     @property
     def limit(self) -> int:
         # a machine that is used by others too may be slow; what hangs is ended by pytest's own limit for each test
-        return max(600, 4 * self.seconds)
+        return max(1200, 4 * self.seconds)
 
     def why_left_out(self, tree: Path = TREE) -> str:
         """Why there is nothing to run yet, or an empty string."""
