@@ -53,6 +53,15 @@ def test_a_root_that_is_a_file_is_refused(tmp_path: Path) -> None:
     assert refusal(lambda: PosixStore(str(tmp_path / "file" / "below")).check(write=True)).code == "store_missing"
 
 
+# a loop without an end was found here
+@pytest.mark.timeout(20)
+def test_a_folder_that_is_there_and_takes_nothing_is_refused_and_not_tried_for_ever(root: Path) -> None:
+    (root / ".tmp").symlink_to(root / "gone")
+    error = refusal(lambda: PosixStore(str(root)).put("a", [b"x"]))
+    assert error.code == "store_not_writable"
+    assert "takes no file" in error.cause
+
+
 def test_create_makes_the_root_at_the_first_put_and_not_before(tmp_path: Path) -> None:
     store = PosixStore(str(tmp_path / "srv" / "backups"), create=True)
     store.check(write=True)

@@ -227,18 +227,7 @@ class PosixStore:
         """A new locked file in .tmp (descriptor, path) that is gone at the end, however it ends."""
         folder = os.path.join(self.root, _TMP)
         path = os.path.join(folder, f"{_mangled(key)}+{os.urandom(8).hex()}")
-        descriptor = -1
-        while descriptor < 0:
-            self._make_folders(folder, "a folder for temporary files")
-            with suppress(FileNotFoundError):  # a sweep removed the empty folder: once more
-                try:
-                    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-                except FileNotFoundError:
-                    raise
-                except OSError as error:
-                    raise failures.failed(
-                        self.root, error, f"creating a temporary file for {key}", writing=True
-                    ) from error
+        descriptor = self._new(folder, path, key)
         try:
             with suppress(OSError):  # a file system without locks: the age protects the file from sweep
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -247,6 +236,19 @@ class PosixStore:
             with suppress(FileNotFoundError):
                 os.unlink(path)
             os.close(descriptor)
+
+    def _new(self, folder: str, path: str, key: str) -> int:
+        """The descriptor of a new file in .tmp. Raises OpsError store_not_writable and the like."""
+        for _attempt in range(100):
+            self._make_folders(folder, "a folder for temporary files")
+            try:
+                return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            except FileNotFoundError:  # a sweep removed the empty folder: once more
+                pass
+            except OSError as error:
+                raise failures.failed(self.root, error, f"creating a temporary file for {key}", writing=True) from error
+        # a link that leads nowhere is there, and takes no file, for ever
+        raise failures.not_writable(self.root, f"{folder} is there and takes no file")
 
     def _write(self, descriptor: int, chunks: Iterable[bytes], key: str) -> tuple[int, str]:
         """Write and sync; length and SHA-256 (hex) of what was written."""
