@@ -137,7 +137,7 @@ AT_MOST = {
     "tasks": "at most {limit:.0f} tasks",
     "batches_over_limit": "at most {limit} batches over the limit of their locks",
     "seen_writing_ms": "no transaction with writes seen open for more than {limit} ms",
-    "slow_share": "at most {limit:.0%} of the statements above 50 ms",
+    "slow_share": "at most {limit:.0%} of the statements slow",
 }
 
 

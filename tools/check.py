@@ -75,9 +75,9 @@ class Run:
 
     def execute(self, part: Part) -> str:
         """Run one part to its end and return its counts. Raises CheckError when it failed."""
-        work = RESULTS / part.name
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
+        work = fresh(part.name)
+        # what an earlier run said at its second try says nothing of this one
+        shutil.rmtree(RESULTS / again_of(part), ignore_errors=True)
         environment = environments.ENVIRONMENTS[part.environment]
         tree_of_part, variables = TREE, part_variables(environment)
         if part.sanity:
@@ -89,13 +89,11 @@ class Run:
                     f"A parameter is named like its annotation, which ansible-test never ends on: {endless}"
                 )
             variables.update(sanity.prepare(environment))
-        places = {"python": str(environment.python), "bin": str(environment.folder / "bin"), "work": str(work)}
-        argv = [word.format(**places) for word in part.argv]
-        code = self.children.run(argv, tree_of_part, variables, log_of(part.name), part.limit)
+        code = self.children.run(command(part, work), tree_of_part, variables, log_of(part.name), part.limit)
         junit = work / "junit.xml"
         note = counts(junit) if junit.is_file() else ""
         if code == TESTS_FAILED and part.packages and junit.is_file():
-            code, note = self.once_more(part, argv, variables, note)
+            code, note = self.once_more(part, variables, note)
         if code != 0:
             raise CheckError(", ".join(filter(None, (note, f"exit code {code}"))))
         if part.sanity and sanity.nothing_tested(log_of(part.name).read_text(encoding="utf-8")):
@@ -104,18 +102,15 @@ class Run:
             raise CheckError("it ran no test")
         return note
 
-    def once_more(self, part: Part, argv: list[str], variables: dict[str, str], note: str) -> tuple[int, str]:
+    def once_more(self, part: Part, variables: dict[str, str], note: str) -> tuple[int, str]:
         """Run the tests of a part that failed a second time, when they are few; its exit code and what to say."""
         tests = again.failed(RESULTS / part.name / "junit.xml")
         with self.printing:
             allowed = self.allowance.take(tests)
         if not allowed:
             return TESTS_FAILED, note
-        name = f"{part.name}-again"
-        work = RESULTS / name
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        words = [word.replace(str(RESULTS / part.name), str(work)) for word in argv if word != part.folder]
+        name = again_of(part)
+        words = [word for word in command(part, fresh(name)) if word != part.folder]
         code = self.children.run([*words, *tests], TREE, variables, log_of(name), part.limit)
         with self.printing:
             print(coloured(f"Run again, for they failed: {', '.join(tests)}. Exit code {code}.", YELLOW), flush=True)
@@ -149,6 +144,26 @@ class Run:
             print(f"{closing[-1]}:")
             print("\n".join(log_of(closing[-1]).read_text(encoding="utf-8", errors="replace").splitlines()[-3:]))
         return 1 if failed else 0
+
+
+def fresh(name: str) -> Path:
+    """An empty folder for the results of a part."""
+    work = RESULTS / name
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    return work
+
+
+def again_of(part: Part) -> str:
+    """What the second try of a part is called."""
+    return f"{part.name}{again.SUFFIX}"
+
+
+def command(part: Part, work: Path) -> list[str]:
+    """The words of a part's command, with its results in that folder."""
+    environment = environments.ENVIRONMENTS[part.environment]
+    places = {"python": str(environment.python), "bin": str(environment.folder / "bin"), "work": str(work)}
+    return [word.format(**places) for word in part.argv]
 
 
 def prepare(environment: environments.Environment) -> str:

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 import yaml
 
-from checks.again import node_id
+from checks.again import SUFFIX, node_id
 from checks.layout import ROOT
 
 COVERAGE = ROOT / "docs" / "coverage.yml"
@@ -24,11 +24,11 @@ KEYS = {"verb", "guide", "tests"}
 def results(files: Iterable[Path]) -> dict[str, set[str]]:
     """How each test ended in these JUnit files, its parameters left out: {"a/b.py::test_c": {"passed"}}.
 
-    A file whose folder ends with -again tells the end of what failed at first.
+    A file of a second try tells the end of what failed at first.
     """
     cases: dict[tuple[str, str], set[str]] = {}
-    for file in sorted(files, key=lambda file: file.parent.name.endswith("-again")):
-        part = file.parent.name.removesuffix("-again")
+    for file in sorted(files, key=lambda file: file.parent.name.endswith(SUFFIX)):
+        part = file.parent.name.removesuffix(SUFFIX)
         told: dict[str, set[str]] = {}
         for case in ElementTree.parse(file).iter("testcase"):  # noqa: S314 - written by our own pytest a moment ago
             bad = [child.tag for child in case if child.tag in ("failure", "error", "skipped")]

@@ -14,6 +14,8 @@ from xml.etree import ElementTree
 
 # of a whole run, all its parts together
 MOST = 3
+# of the name of a part, for the results of its second try
+SUFFIX = "-again"
 _BAD = ("failure", "error")
 
 

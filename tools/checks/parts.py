@@ -102,7 +102,7 @@ PARTS = (
     pytest("unit-2.16", "core-2.16", "tests/unit", 30),
     pytest("unit-3.9", "target-3.9", "tests/unit", 30, without=CONTROLLER_ONLY),
     pytest("contract", "core-newest", "tests/contract", 900, packages=LAB),
-    pytest("scenarios-newest", "core-newest", "tests/scenarios", 4000, packages=LAB | BROWSER),
+    pytest("scenarios-newest", "core-newest", "tests/scenarios", 2400, packages=LAB | BROWSER),
     pytest("scenarios-2.16", "core-2.16", "tests/scenarios", 400, packages=LAB, marker="essential"),
     pytest("faults", "core-newest", "tests/faults", 900, packages=LAB),
     pytest("docs", "core-newest", "tests/docs", 400, packages=SERVERS),

@@ -247,8 +247,7 @@ class PosixStore:
                 pass
             except OSError as error:
                 raise failures.failed(self.root, error, f"creating a temporary file for {key}", writing=True) from error
-        # a link that leads nowhere is there, and takes no file, for ever
-        raise failures.not_writable(self.root, f"{folder} is there and takes no file")
+        raise failures.not_writable(self.root, f"{folder} is there and takes no file (a link that leads nowhere?)")
 
     def _write(self, descriptor: int, chunks: Iterable[bytes], key: str) -> tuple[int, str]:
         """Write and sync; length and SHA-256 (hex) of what was written."""

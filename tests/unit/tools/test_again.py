@@ -81,6 +81,15 @@ def test_one_that_fails_again_fails(part: Part) -> None:
     assert procedures.results(check.RESULTS.glob("*/junit.xml"))["tests/test_x.py::test_flaky"] == {"failure"}
 
 
+def test_what_an_earlier_run_said_at_its_second_try_counts_for_nothing(part: Part) -> None:
+    stale = check.RESULTS / "flaky-again"
+    stale.mkdir()
+    (stale / "junit.xml").write_text("<testsuites/>", encoding="utf-8")
+    write(failures=0)
+    check.Run([part]).execute(part)
+    assert not stale.exists()
+
+
 def test_more_than_a_few_are_not_run_again(part: Part) -> None:
     write(failures=1, numbers=again.MOST + 1)
     with pytest.raises(CheckError, match=r"^1 passed, 4 failed, exit code 1$"):
